@@ -1,0 +1,1 @@
+"""fgvc-bench: reproducible, auditable benchmarks for fine-grained visual classification."""

@@ -1,0 +1,169 @@
+"""A dataset (``params/datasets/D.yaml``): where it comes from, how it is laid out, how it is split."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from fgvc.config.base import Model
+
+SplitName = Literal["train", "val", "train_val", "test"]
+
+
+def _inside(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\x00" in path or "\\" in path:
+        raise ValueError("the path must stay inside the dataset's folder")
+    return path
+
+
+#: A relative path with forward slashes that cannot leave its folder.
+InnerPath = Annotated[str, AfterValidator(_inside)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+# --- where it comes from ---------------------------------------------------------------------------
+
+
+class Download(Model):
+    """One file to fetch: an archive that is unpacked, or a plain file such as a split list."""
+
+    file: InnerPath = Field(description="name below a mirror, and in messages")
+    urls: list[Annotated[str, Field(pattern=r"^https?://")]] = Field(
+        default_factory=list, description="in order of preference; empty: by hand only"
+    )
+    bytes: int | None = Field(None, gt=0)
+    sha256: Sha256 | None = None
+    md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
+    list_sha256: Sha256 | None = Field(
+        None, description="for split lists: digest of the sorted 'class_id,dir' lines"
+    )
+    unpack: bool = True
+    to: InnerPath = Field(".", description="folder (archive) or path (plain file) below data/D")
+    anchor: str | None = Field(
+        None, description="archive members are cut so that they start at this folder; others are left"
+    )
+
+
+class ArchiveSource(Model):
+    kind: Literal["archive"]
+    downloads: list[Download] = Field(min_length=1)
+    tree_sha256: Sha256 | None = Field(None, description="digest of the tree after unpacking")
+
+
+class GeneratedSource(Model):
+    kind: Literal["generated"]
+    generator: Literal["typefaces"]
+    counts: dict[Literal["train", "val", "test"], int] = Field(description="pictures a class")
+    tree_sha256: Sha256 | None = Field(
+        None, description="of the pinned environment; another one may differ, which is noted"
+    )
+
+
+class FolderSource(Model):
+    """Images that the user has already: a folder, linked or copied into data/D."""
+
+    kind: Literal["folder"]
+    path: str = Field(description="absolute, or relative to the project")
+    tree_sha256: Sha256 | None = None
+
+
+# --- how it is laid out inside ---------------------------------------------------------------------
+
+
+class ListsLayout(Model):
+    """Text lists of images, one a split: CSV or 'path, label' lines."""
+
+    kind: Literal["lists"]
+    lists: dict[SplitName, InnerPath]
+    image_root: InnerPath = "."
+    delimiter: str = ","
+    header: bool = True
+    path_column: int = 1
+    class_column: int = 0
+    classes_file: InnerPath | None = Field(None, description="CSV with class names")
+    classes_name_column: int = 1
+    classes_id_column: int = 0
+    keep_classes: list[int] | None = Field(
+        None, description="source ids to keep; they are renumbered 0..K-1 in this order"
+    )
+
+
+class ClassFoldersLayout(Model):
+    """A folder a class, with or without train/val/test folders above them."""
+
+    kind: Literal["class_folders"]
+
+
+class GeneratedLayout(Model):
+    kind: Literal["generated"]
+
+
+# --- how it is split -------------------------------------------------------------------------------
+
+
+class SplitRule(Model):
+    train_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="where no validation part exists: first int(n_c * p) rows of each class train",
+    )
+    test_fraction: float | None = Field(
+        None, gt=0, lt=1, description="where no test part exists: last part of each class"
+    )
+    provenance: Literal["official", "published", "ours"] = Field(
+        description="whose split it is; tables say so"
+    )
+    missing_classes: dict[SplitName, int] = Field(
+        default_factory=dict, description="how many classes the official split lacks in a part"
+    )
+
+
+class SplitFacts(Model):
+    rows: int = Field(gt=0)
+    sha256: Sha256 | None = None
+
+
+class Dataset(Model):
+    """One dataset of the benchmark; facts that nobody verified are named in ``unverified``."""
+
+    title: str
+    description: str
+    classes: int = Field(gt=1)
+    licence: str
+    citation: str
+    url: str | None = None
+    access: Literal["open", "gated", "by_hand"] = "open"
+    instructions: str | None = Field(
+        None, description="gated or by hand: what to download and where to put it"
+    )
+    aliases: list[str] = Field(default_factory=list)
+    source: Annotated[
+        ArchiveSource | GeneratedSource | FolderSource, Field(discriminator="kind")
+    ]
+    layout: Annotated[
+        ListsLayout | ClassFoldersLayout | GeneratedLayout, Field(discriminator="kind")
+    ]
+    split: SplitRule
+    expected: dict[SplitName, SplitFacts] = Field(default_factory=dict)
+    horizontal_flip: bool = Field(True, description="false where a mirrored image is another thing")
+    resize_ratio: float | None = Field(None, ge=1, description="overrides the recipe's, as in Cars")
+    pretraining_overlap: list[str] = Field(
+        default_factory=list, description="pre-training sets that share images with it"
+    )
+    unverified: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Dataset:
+        if (self.source.kind == "generated") != (self.layout.kind == "generated"):
+            raise ValueError("a generated source goes with a generated layout, and only with it")
+        if self.access != "open" and not self.instructions:
+            raise ValueError("'instructions' must say what to download and where to put it")
+        return self
+
+    def numeric_facts(self) -> dict[str, Any]:
+        """What of this file may change a model's numbers beyond the pictures and lists themselves."""
+        return {"horizontal_flip": self.horizontal_flip, "resize_ratio": self.resize_ratio}

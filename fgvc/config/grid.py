@@ -1,0 +1,79 @@
+"""The grid of a suite: which runs it needs, and which learning rates are searched for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fgvc.config.project import Project
+from fgvc.errors import FgvcError
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One cell of an accuracy table: a dataset, a method variant and an image size."""
+
+    dataset: str
+    method: str
+    size: int
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """The learning rates that are compared on val for one cell, and the seed they are compared with.
+
+    ``suite`` is the suite that asks for it, or None for a cell of no suite: then the recipe's own learning
+    rate is the only candidate and nothing is searched.
+    """
+
+    rates: tuple[float, ...]
+    seed: int
+    suite: str | None
+
+    @property
+    def is_searched(self) -> bool:
+        return len(self.rates) > 1
+
+
+def cells(project: Project, suite_name: str, sizes: list[int] | None = None) -> list[Cell]:
+    """The cells of a suite, dataset by dataset, optionally at some of its image sizes only."""
+    suite = project.suite(suite_name)
+    return [
+        Cell(d, m, s)
+        for d in suite.datasets
+        for m in suite.methods
+        for s in suite.image_sizes
+        if sizes is None or s in sizes
+    ]
+
+
+def rate_search(project: Project, cell: Cell) -> RateSearch:
+    """How the learning rate of ``cell`` is found.
+
+    The choice is stored under the cell, not under a suite; so two suites that share a cell must agree, and
+    FgvcError is raised when they do not.
+    """
+    return rate_searches(project).get(cell) or RateSearch(
+        (project.variant(cell.method).recipe.learning_rate,), 0, None
+    )
+
+
+def rate_searches(project: Project) -> dict[Cell, RateSearch]:
+    """The search of every cell of every suite (see `rate_search`)."""
+    if ("grid", "searches") in project._cache:
+        return project._cache["grid", "searches"]
+    found: dict[Cell, RateSearch] = {}
+    for name, suite in project.suites():
+        for cell in cells(project, name):
+            search = RateSearch(suite.rates_of(cell.method), suite.seeds[0], name)
+            earlier = found.setdefault(cell, search)
+            if (earlier.rates, earlier.seed) != (search.rates, search.seed):
+                raise FgvcError(
+                    f"suites '{earlier.suite}' and '{name}' search different learning rates (or with "
+                    f"different first seeds) for {cell.dataset}/{cell.method}/{cell.size}",
+                    file=project.paths.shown(project.file("suite", name)),
+                    key="learning_rates",
+                    cure="give both the same list and first seed, or make a method variant of your own:\n"
+                    "one path never means two experiments",
+                )
+    project._cache["grid", "searches"] = found
+    return found

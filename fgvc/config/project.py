@@ -1,0 +1,203 @@
+"""The project: a folder with ``params/``, its files by id, and what they mean together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fgvc.config.base import Model, ModelT, load_model, validate
+from fgvc.config.dataset import Dataset
+from fgvc.config.method import Variant, Weights
+from fgvc.config.paths import Paths
+from fgvc.config.recipe import Recipe
+from fgvc.config.suite import AccuracyTable, CostFigure, Settings, SizeTable, Suite
+from fgvc.config.yaml_source import read_yaml
+from fgvc.errors import FgvcError, UnknownNameError
+
+Kind = Literal["dataset", "method", "weights", "recipe", "suite", "table", "figure"]
+
+FOLDERS: dict[Kind, str] = {
+    "dataset": "datasets",
+    "method": "methods",
+    "weights": "weights",
+    "recipe": "recipes",
+    "suite": "suites",
+    "table": "tables",
+    "figure": "figures",
+}
+Table = AccuracyTable | SizeTable
+Figure = CostFigure
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout, or any folder that holds ``params/``. Nothing is written through this class."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Project:
+        """The project of ``$FGVC_PROJECT``, or of the nearest folder upwards that holds ``params/config.yaml``."""
+        named = os.environ.get("FGVC_PROJECT")
+        first = Path(named) if named else (start or Path.cwd())
+        for folder in [first.absolute(), *first.absolute().parents]:
+            if (folder / "params" / "config.yaml").is_file():
+                return cls(folder)
+        raise FgvcError(
+            f"no project here: neither {first} nor a folder above it holds params/config.yaml",
+            cure="change into the checkout of fgvc-bench, or set FGVC_PROJECT to it",
+        )
+
+    @cached_property
+    def paths(self) -> Paths:
+        return Paths(self.root)
+
+    @cached_property
+    def settings(self) -> Settings:
+        path = self.root / "params" / "config.yaml"
+        return load_model(Settings, path, self.paths.shown(path))
+
+    # --- files by id ------------------------------------------------------------------------------
+    def folder(self, kind: Kind) -> Path:
+        return self.root / "params" / FOLDERS[kind]
+
+    def names(self, kind: Kind) -> list[str]:
+        """All ids of one kind, sorted."""
+        return sorted(p.stem for p in self.folder(kind).glob("*.yaml"))
+
+    def file(self, kind: Kind, name: str) -> Path:
+        """The file of one id. Raises UnknownNameError with the nearest id."""
+        path = self.folder(kind) / f"{name}.yaml"
+        if not path.is_file() or Path(name).name != name:
+            plural = "weights" if kind == "weights" else f"{kind}s"
+            raise UnknownNameError(kind, name, self.names(kind), listing=f"fgvc list {plural}")
+        return path
+
+    def _load(self, kind: Kind, name: str, model: type[ModelT]) -> ModelT:
+        path = self.file(kind, name)
+        return load_model(model, path, self.paths.shown(path))
+
+    # --- typed access -----------------------------------------------------------------------------
+    @cached_property
+    def _cache(self) -> dict[tuple[str, str], Any]:
+        return {}
+
+    def _cached(self, kind: Kind, name: str, model: type[ModelT]) -> ModelT:
+        if (kind, name) not in self._cache:
+            self._cache[kind, name] = self._load(kind, name, model)
+        return self._cache[kind, name]
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Names that others use, to our dataset ids."""
+        found: dict[str, str] = {}
+        for name in self.names("dataset"):
+            for alias in self.dataset(name).aliases:
+                if alias in found or (self.folder("dataset") / f"{alias}.yaml").exists():
+                    raise FgvcError(
+                        f"the alias '{alias}' is taken already",
+                        file=self.paths.shown(self.file("dataset", name)),
+                        key="aliases",
+                    )
+                found[alias] = name
+        return found
+
+    def canonical_dataset(self, name: str) -> str:
+        """The id behind a dataset name or alias. Raises UnknownNameError."""
+        if (self.folder("dataset") / f"{name}.yaml").is_file():
+            return name
+        if name in self.aliases:
+            return self.aliases[name]
+        known = self.names("dataset") + list(self.aliases)
+        raise UnknownNameError("dataset", name, known, listing="fgvc list datasets")
+
+    def dataset(self, name: str) -> Dataset:
+        return self._cached("dataset", name, Dataset)
+
+    def weights(self, name: str) -> Weights:
+        return self._cached("weights", name, Weights)
+
+    def recipe(self, name: str) -> Recipe:
+        return self._cached("recipe", name, Recipe)
+
+    def variant(self, name: str) -> Variant:
+        """A method variant, its recipe merged with the base it names."""
+        if ("method", name) in self._cache:
+            return self._cache["method", name]
+        path = self.file("method", name)
+        shown = self.paths.shown(path)
+        source = read_yaml(path, shown)
+        recipe = source.data.get("recipe")
+        if isinstance(recipe, dict) and "base" in recipe:
+            own = {key: value for key, value in recipe.items() if key != "base"}
+            try:
+                base = self.recipe(str(recipe["base"]))
+            except UnknownNameError as error:
+                error.file, error.line = shown, source.line_of(("recipe", "base"))
+                raise
+            source.data["recipe"] = {**base.model_dump(exclude_unset=True), **own}
+        variant = validate(Variant, source, shown)
+        if variant.weights is not None:
+            try:
+                self.file("weights", variant.weights)
+            except UnknownNameError as error:
+                error.file, error.line, error.key = shown, source.line_of(("weights",)), "weights"
+                raise
+        self._cache["method", name] = variant
+        return variant
+
+    def table(self, name: str) -> Table:
+        return self._tagged("table", name, AccuracyTable, SizeTable)
+
+    def figure(self, name: str) -> Figure:
+        return self._tagged("figure", name, CostFigure)
+
+    def _tagged(self, kind: Kind, name: str, *models: type[Model]) -> Any:
+        """A file whose key ``kind`` says which of several models it is."""
+        if (kind, name) not in self._cache:
+            path = self.file(kind, name)
+            shown = self.paths.shown(path)
+            source = read_yaml(path, shown)
+            by_tag = {get_args(m.model_fields["kind"].annotation)[0]: m for m in models}
+            tag = source.data.get("kind")
+            if tag not in by_tag:
+                raise UnknownNameError(
+                    f"kind of {kind}", str(tag), by_tag, file=shown, line=source.line_of(("kind",)), key="kind"
+                )
+            self._cache[kind, name] = validate(by_tag[tag], source, shown)
+        return self._cache[kind, name]
+
+    def suite(self, name: str) -> Suite:
+        """A suite whose every name exists. Raises UnknownNameError with file and line otherwise."""
+        if ("suite", name) in self._cache:
+            return self._cache["suite", name]
+        path = self.file("suite", name)
+        shown = self.paths.shown(path)
+        source = read_yaml(path, shown)
+        suite = validate(Suite, source, shown)
+        lists: tuple[tuple[Kind, str, list[str]], ...] = (
+            ("dataset", "datasets", suite.datasets),
+            ("method", "methods", suite.methods),
+            ("table", "tables", suite.tables),
+            ("figure", "figures", suite.figures),
+        )
+        for kind, key, listed in lists:
+            for position, item in enumerate(listed):
+                try:
+                    self.canonical_dataset(item) if kind == "dataset" else self.file(kind, item)
+                except UnknownNameError as error:
+                    error.file, error.key = shown, key
+                    error.line = source.line_of((key, position))
+                    raise
+        canonical = [self.canonical_dataset(d) for d in suite.datasets]
+        suite = suite.model_copy(update={"datasets": canonical})
+        self._cache["suite", name] = suite
+        return suite
+
+    def suites(self) -> Iterator[tuple[str, Suite]]:
+        for name in self.names("suite"):
+            yield name, self.suite(name)

@@ -1,0 +1,103 @@
+"""Suites, tables, figures and the machine's own settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fgvc.config.base import Model
+
+ImageSize = Annotated[int, Field(ge=16, le=2048)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+LearningRate = Annotated[float, Field(gt=0, le=100)]
+
+
+class Suite(Model):
+    """Which datasets, methods, sizes and seeds stand in one table, and which learning rates are searched."""
+
+    title: str
+    description: str
+    datasets: list[str] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1)
+    image_sizes: list[ImageSize] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+    learning_rates: list[LearningRate] | dict[str, list[LearningRate]] = Field(
+        description="searched on val with the first seed; a list, or a list per method ('default' for the rest)"
+    )
+    tables: list[str] = Field(min_length=1)
+    figures: list[str] = Field(default_factory=list)
+
+    @field_validator("datasets", "methods", "image_sizes", "seeds", "tables", "figures")
+    @classmethod
+    def _no_doubles(cls, values: list[object]) -> list[object]:
+        doubles = sorted({str(v) for v in values if values.count(v) > 1})
+        if doubles:
+            raise ValueError(f"listed twice: {', '.join(doubles)}")
+        return values
+
+    @model_validator(mode="after")
+    def _rates_cover_methods(self) -> Suite:
+        if isinstance(self.learning_rates, dict):
+            unknown = set(self.learning_rates) - set(self.methods) - {"default"}
+            if unknown:
+                raise ValueError(f"learning_rates names no method of this suite: {sorted(unknown)[0]}")
+            lacking = [m for m in self.methods if not self.rates_of(m)]
+            if lacking:
+                raise ValueError(f"learning_rates has neither '{lacking[0]}' nor 'default'")
+        elif not self.learning_rates:
+            raise ValueError("learning_rates is empty")
+        return self
+
+    def rates_of(self, method: str) -> tuple[float, ...]:
+        """The learning rates searched for one method, in ascending order, without doubles."""
+        rates = self.learning_rates
+        if isinstance(rates, dict):
+            rates = rates.get(method, rates.get("default", []))
+        return tuple(sorted(set(rates)))
+
+
+class AccuracyTable(Model):
+    """Datasets × methods, mean ± std over seeds."""
+
+    kind: Literal["accuracy"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Literal["top1_pct", "top5_pct", "macro_accuracy_pct"] = "top1_pct"
+    decimals: int = Field(2, ge=0, le=4)
+
+
+class SizeTable(Model):
+    """Heights, widths and aspect ratios of the images."""
+
+    kind: Literal["hw_stats"]
+    title: str
+    caption: str
+
+
+class CostFigure(Model):
+    """Accuracy against the cost of one image's inference."""
+
+    kind: Literal["accuracy_vs_cost"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Literal["top1_pct", "top5_pct", "macro_accuracy_pct"] = "top1_pct"
+
+
+class Settings(Model):
+    """``params/config.yaml``: what depends on the machine and never on the numbers."""
+
+    default_suite: str = "quick"
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    mirror: str | None = Field(None, description="folder looked in before the network")
+    loader_workers: int | Literal["auto"] = Field(
+        "auto", description="processes that decode images; any number gives the same pictures"
+    )
+    image_cache_gib: float = Field(
+        1.0, ge=0, description="decoded images are kept in memory up to this size, per training job"
+    )
+    checkpoint_interval_s: float = Field(60.0, ge=0, description="resume state is saved this often")
+    network_timeout_s: float = Field(30.0, gt=0)
+    keep_sweep_weights: bool = Field(False, description="keep the models of learning-rate searches")

@@ -1,0 +1,108 @@
+"""Reading YAML so that every complaint can name its line.
+
+PyYAML's safe types only; duplicate keys are refused. The line of each key is kept beside the data, for
+errors found later by the typed models.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fgvc.errors import FgvcError
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class YamlSource:
+    """The contents of one YAML file and the line on which each key stands."""
+
+    path: Path
+    data: Any
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+    def line_of(self, key_path: KeyPath) -> int | None:
+        """Line of the longest known prefix of ``key_path``."""
+        for end in range(len(key_path), -1, -1):
+            if key_path[:end] in self.lines:
+                return self.lines[key_path[:end]]
+        return None
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe loading with numbers such as ``1e-5`` read as floats (YAML 1.2), as everyone expects."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)"
+        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: Path, shown_as: str | None = None) -> YamlSource:
+    """Read one YAML mapping.
+
+    Raises FgvcError for a missing or unreadable file, bad syntax, a duplicate key, or a document that is
+    not a mapping.
+    """
+    name = shown_as or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FgvcError("the file does not exist", file=name) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FgvcError(f"the file cannot be read: {error}", file=name) from None
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        lines: dict[KeyPath, int] = {}
+        if node is not None:
+            _note_lines(node, (), lines, name)
+        data = loader.construct_document(node) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = f"this is not valid YAML: {error.problem or error.context}"
+        raise FgvcError(problem, file=name, line=mark.line + 1 if mark else None) from None
+    except yaml.YAMLError as error:
+        raise FgvcError(f"this is not valid YAML: {error}".splitlines()[0], file=name) from None
+    finally:
+        loader.dispose()
+    if not isinstance(data, dict):
+        raise FgvcError("the file must be a mapping of keys to values", file=name, line=1)
+    return YamlSource(path, data, lines)
+
+
+def _note_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], name: str) -> None:
+    """Record the line of every key and item below ``node``; refuse duplicate keys and aliases' loops."""
+    lines.setdefault(at, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            path = (*at, key)
+            if path in lines:
+                raise FgvcError(
+                    f"the key '{key}' is given twice (first on line {lines[path]})",
+                    file=name,
+                    line=key_node.start_mark.line + 1,
+                    key=key,
+                    cure="keep one of the two",
+                )
+            lines[path] = key_node.start_mark.line + 1
+            _note_lines(value_node, path, lines, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            _note_lines(item, (*at, position), lines, name)
