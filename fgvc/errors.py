@@ -75,9 +75,7 @@ class UnknownNameError(FgvcError):
         problem = f"no {kind} is called '{name}'"
         if guess:
             problem += f"; did you mean '{guess}'?"
-        super().__init__(
-            problem, file=file, line=line, key=key, cure=available(kind, names, listing)
-        )
+        super().__init__(problem, file=file, line=line, key=key, cure=available(kind, names, listing))
         self.guess = guess
 
 

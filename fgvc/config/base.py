@@ -36,9 +36,7 @@ def validate(model: type[ModelT], source: YamlSource, shown_as: str | None = Non
         raise _translate(error, model, source, shown_as or str(source.path)) from None
 
 
-def _translate(
-    error: ValidationError, model: type[BaseModel], source: YamlSource, name: str
-) -> FgvcError:
+def _translate(error: ValidationError, model: type[BaseModel], source: YamlSource, name: str) -> FgvcError:
     complaints = error.errors(include_url=False)
     first = complaints[0]
     key_path = _yaml_path(first["loc"], source)

@@ -35,7 +35,9 @@ class Download(Model):
         default_factory=list, description="in order of preference; empty: by hand only"
     )
     bytes: int | None = Field(None, gt=0)
-    sha256: Sha256 | None = None
+    sha256: Sha256 | None = Field(
+        None, description="leave it out where a mirror and the network pack the same files differently"
+    )
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
     list_sha256: Sha256 | None = Field(
         None, description="for split lists: digest of the sorted 'class_id,dir' lines"
@@ -43,8 +45,24 @@ class Download(Model):
     unpack: bool = True
     to: InnerPath = Field(".", description="folder (archive) or path (plain file) below data/D")
     anchor: str | None = Field(
-        None, description="archive members are cut so that they start at this folder; others are left"
+        None,
+        pattern=r"^[^/\\]+$",
+        description="a folder in the archive; the folders above the highest one of that name are cut off "
+        "all paths, and what lies elsewhere is left out",
     )
+
+    @model_validator(mode="after")
+    def _usable(self) -> Download:
+        if self.unpack and self.list_sha256:
+            raise ValueError("list_sha256 is for plain files (unpack: false)")
+        if not self.unpack and self.to == ".":
+            raise ValueError("'to' must say where the plain file goes")
+        return self
+
+    @property
+    def has_digest(self) -> bool:
+        """Whether the file itself can be checked, before anything is done with it."""
+        return bool(self.sha256 or self.md5 or self.list_sha256)
 
 
 class ArchiveSource(Model):
@@ -60,6 +78,12 @@ class GeneratedSource(Model):
     tree_sha256: Sha256 | None = Field(
         None, description="of the pinned environment; another one may differ, which is noted"
     )
+
+    @model_validator(mode="after")
+    def _has_train(self) -> GeneratedSource:
+        if "train" not in self.counts or min(self.counts.values()) < 1:
+            raise ValueError("'counts' needs 'train', and numbers above 0")
+        return self
 
 
 class FolderSource(Model):
@@ -86,9 +110,21 @@ class ListsLayout(Model):
     classes_file: InnerPath | None = Field(None, description="CSV with class names")
     classes_name_column: int = 1
     classes_id_column: int = 0
-    keep_classes: list[int] | None = Field(
+    keep_classes: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="source ids to keep; they are renumbered 0..K-1 in this order"
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> ListsLayout:
+        if not {"train", "train_val"} & set(self.lists):
+            raise ValueError("'lists' names neither 'train' nor 'train_val'")
+        if "val" in self.lists and "train" not in self.lists:
+            raise ValueError("'lists' names 'val' but not 'train'")
+        if {"train", "train_val"} <= set(self.lists) and "val" not in self.lists:
+            raise ValueError("'lists' names 'train' and 'train_val' but not 'val'")
+        if len(set(self.keep_classes or [])) != len(self.keep_classes or []):
+            raise ValueError("'keep_classes' names a class twice")
+        return self
 
 
 class ClassFoldersLayout(Model):
@@ -112,7 +148,10 @@ class SplitRule(Model):
         description="where no validation part exists: first int(n_c * p) rows of each class train",
     )
     test_fraction: float | None = Field(
-        None, gt=0, lt=1, description="where no test part exists: last part of each class"
+        None,
+        gt=0,
+        lt=1,
+        description="where no test part exists: the rows after the first int(n_c * (1 - p)) of each class",
     )
     provenance: Literal["official", "published", "ours"] = Field(
         description="whose split it is; tables say so"
@@ -136,17 +175,20 @@ class Dataset(Model):
     licence: str
     citation: str
     url: str | None = None
+    licence_file: InnerPath | None = Field(
+        None, description="the licence's text below data/D, kept beside the images"
+    )
+    download_mib: float | None = Field(
+        None, gt=0, description="about; to be fetched, where the downloads do not give their bytes"
+    )
+    disk_mib: float | None = Field(None, gt=0, description="about; of the images when unpacked")
     access: Literal["open", "gated", "by_hand"] = "open"
     instructions: str | None = Field(
         None, description="gated or by hand: what to download and where to put it"
     )
     aliases: list[str] = Field(default_factory=list)
-    source: Annotated[
-        ArchiveSource | GeneratedSource | FolderSource, Field(discriminator="kind")
-    ]
-    layout: Annotated[
-        ListsLayout | ClassFoldersLayout | GeneratedLayout, Field(discriminator="kind")
-    ]
+    source: Annotated[ArchiveSource | GeneratedSource | FolderSource, Field(discriminator="kind")]
+    layout: Annotated[ListsLayout | ClassFoldersLayout | GeneratedLayout, Field(discriminator="kind")]
     split: SplitRule
     expected: dict[SplitName, SplitFacts] = Field(default_factory=dict)
     horizontal_flip: bool = Field(True, description="false where a mirrored image is another thing")
@@ -162,7 +204,24 @@ class Dataset(Model):
             raise ValueError("a generated source goes with a generated layout, and only with it")
         if self.access != "open" and not self.instructions:
             raise ValueError("'instructions' must say what to download and where to put it")
+        layout = self.layout
+        if isinstance(layout, ListsLayout):
+            if layout.keep_classes and len(layout.keep_classes) != self.classes:
+                raise ValueError(f"'keep_classes' names {len(layout.keep_classes)} classes")
+            if "val" not in layout.lists and self.split.train_fraction is None:
+                raise ValueError("no list names a val part, so 'split' needs a train_fraction")
+            if "test" not in layout.lists and self.split.test_fraction is None:
+                raise ValueError("no list names a test part, so 'split' needs a test_fraction")
         return self
+
+    @property
+    def download_bytes(self) -> int | None:
+        """What a fetch transfers; None where nobody knows. Exact when every download gives its bytes."""
+        if not isinstance(self.source, ArchiveSource):
+            return 0
+        sizes = [download.bytes for download in self.source.downloads if download.unpack]
+        known = sum(size or 0 for size in sizes) if all(sizes) else None
+        return int(self.download_mib * 2**20) if known is None and self.download_mib else known
 
     def numeric_facts(self) -> dict[str, Any]:
         """What of this file may change a model's numbers beyond the pictures and lists themselves."""

@@ -23,9 +23,10 @@ class Variant(Model):
     backbone_title: str = Field(description="the backbone as column headings name it")
     weights: str | None = Field(description="id in params/weights, or null: from scratch")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the method class")
-    train: list[str] | Literal["all"] = Field(
-        "all", description="name patterns of the parameters that train"
+    position_resize: Literal["timm", "zoom_linear"] = Field(
+        "timm", description="how a position embedding of another size is resized"
     )
+    train: list[str] | Literal["all"] = Field("all", description="name patterns of the parameters that train")
     recipe: Recipe
     source: str = Field(description="where the recipe comes from: paper, code at a commit, or ours")
     notes: str | None = None

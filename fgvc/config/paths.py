@@ -56,9 +56,7 @@ class Paths:
     def sweeps_dir(self, dataset: str, method: str, size: int | str) -> Path:
         return self.root / "results" / "sweeps" / dataset / method / str(size)
 
-    def sweep_dir(
-        self, dataset: str, method: str, size: int | str, learning_rate: float | str
-    ) -> Path:
+    def sweep_dir(self, dataset: str, method: str, size: int | str, learning_rate: float | str) -> Path:
         text = learning_rate if isinstance(learning_rate, str) else rate_text(learning_rate)
         return self.sweeps_dir(dataset, method, size) / f"lr{text}"
 

@@ -166,7 +166,12 @@ class Project:
             tag = source.data.get("kind")
             if tag not in by_tag:
                 raise UnknownNameError(
-                    f"kind of {kind}", str(tag), by_tag, file=shown, line=source.line_of(("kind",)), key="kind"
+                    f"kind of {kind}",
+                    str(tag),
+                    by_tag,
+                    file=shown,
+                    line=source.line_of(("kind",)),
+                    key="kind",
                 )
             self._cache[kind, name] = validate(by_tag[tag], source, shown)
         return self._cache[kind, name]

@@ -48,9 +48,7 @@ class Recipe(Model):
     optimizer: Literal["sgd", "momentum", "adam", "adamw", "lamb"] = Field(
         "sgd", description="timm's name; 'sgd' has Nesterov momentum, 'momentum' has not"
     )
-    learning_rate: float = Field(
-        gt=0, le=100, description="used where no suite searches the learning rate"
-    )
+    learning_rate: float = Field(gt=0, le=100, description="used where no suite searches the learning rate")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=10)
     clip_grad_norm: float | None = Field(1.0, gt=0, description="null: no clipping")
@@ -83,9 +81,7 @@ class Recipe(Model):
         None, gt=0, lt=1, description="evaluate an exponential moving average of the weights"
     )
     channels_last: bool = Field(False, description="memory format; faster for CNNs")
-    threads: int = Field(
-        1, gt=0, le=256, description="torch threads; byte-identity depends on their number"
-    )
+    threads: int = Field(1, gt=0, le=256, description="torch threads; byte-identity depends on their number")
     eval_batch_size: int = Field(32, gt=0)
 
     @model_validator(mode="after")

@@ -1,0 +1,80 @@
+# fgvc-bench: from a dataset's name to the paper's table.
+#
+#   snakemake --cores 8 results/tables/sota_224.tex               the default suite (params/config.yaml)
+#   snakemake --cores 8 -- results/sota/tables/sota_224.tex       another suite
+#   snakemake --cores 2                                           every table and figure of the default suite
+#
+# An index: what a rule does stands in rules/, and every rule calls one verb of `fgvc`.
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from fgvc.config.project import Project
+from fgvc.config.stages import version
+from fgvc.errors import FgvcError
+from fgvc.workflow import hooks, targets
+from fgvc.workflow.rules import Rules
+
+min_version("9.20")
+
+# The same Python that runs Snakemake runs the verbs, whether or not its environment is activated.
+FGVC = f"{sys.executable} -m fgvc"
+
+try:
+    RULES = Rules(Project(Path.cwd()))
+    targets.check(RULES, sys.argv[1:])
+    DEFAULT_TARGETS = RULES.targets(None)
+except FgvcError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    dataset=r"[a-z0-9_]+",
+    method=r"[a-z0-9_]+",
+    weights=r"[a-zA-Z0-9_.-]+",
+    suite=r"[a-z0-9_]+",
+    table=r"[a-z0-9_]+",
+    figure=r"[a-z0-9_]+",
+    size=r"[1-9][0-9]*",
+    seed=r"[0-9]+",
+    classes=r"[1-9][0-9]*",
+    lr=r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?",
+
+
+localrules:
+    all,
+    select_lr,
+    table,
+    table_default,
+    figure,
+    figure_default,
+
+
+rule all:
+    input:
+        DEFAULT_TARGETS,
+    default_target: True
+
+
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/cost.smk"
+include: "rules/tables.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+onstart:
+    hooks.on_start(RULES)
+
+
+onsuccess:
+    hooks.on_success(RULES, sys.argv[1:])
+
+
+onerror:
+    hooks.on_error(RULES, sys.argv[1:], log)

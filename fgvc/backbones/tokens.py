@@ -1,0 +1,101 @@
+"""The token interface: any timm ViT as a sequence of tokens, whatever its patches, registers and prefix."""
+
+from __future__ import annotations
+
+import torch
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+from fgvc.backbones.timm_models import build_timm, set_uniform_stochastic_depth
+from fgvc.errors import FgvcError
+
+
+class TokenBackbone(nn.Module):
+    """A timm ViT without its classifier.
+
+    A sequence has S = ``num_prefix`` + N tokens: the CLS token (if the model has one), the registers, then
+    the N = h·w patches in row-major order. D is ``width``.
+
+    Args:
+        backbone: timm name of a ViT (CLS token, registers, any patch size: DeiT, DINOv2 …).
+        image_size: side of the square input in pixels; a multiple of the patch size.
+        stochastic_depth: drop rate of residual branches.
+        stochastic_depth_decay: ``uniform`` (the same in each block) or ``linear`` (timm's, from 0).
+        dropout: rate after the attention projection and after the MLP.
+
+    Raises FgvcError when the model is no ViT or the size does not fit its patches.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        image_size: int,
+        *,
+        stochastic_depth: float = 0.0,
+        stochastic_depth_decay: str = "uniform",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            patch = getattr(getattr(build_timm(backbone), "patch_embed", None), "patch_size", None)
+        if patch is None:
+            raise FgvcError(
+                f"the backbone '{backbone}' is not a ViT",
+                cure="use a ViT backbone, or the method class 'cnn'",
+            )
+        if image_size % patch[0]:
+            raise FgvcError(
+                f"image size {image_size} is not a multiple of the patch size {patch[0]} of '{backbone}'",
+                cure=f"use {image_size // patch[0] * patch[0]} or {(image_size // patch[0] + 1) * patch[0]}",
+            )
+        vit = build_timm(
+            backbone,
+            img_size=image_size,
+            drop_path_rate=stochastic_depth,
+            proj_drop_rate=dropout,
+        )
+        if not isinstance(vit, VisionTransformer):
+            raise FgvcError(
+                f"the backbone '{backbone}' is not a plain ViT",
+                cure="use a timm name that begins with vit_ or deit_",
+            )
+        if stochastic_depth_decay == "uniform":
+            set_uniform_stochastic_depth(vit, stochastic_depth)
+        self.vit = vit
+        self.image_size = image_size
+        self.patch_size: int = patch[0]
+        self.width: int = vit.embed_dim
+        self.depth: int = len(vit.blocks)
+        self.heads: int = vit.blocks[0].attn.num_heads
+        self.has_cls: bool = vit.cls_token is not None
+        self.num_prefix: int = vit.num_prefix_tokens
+        self.num_registers: int = vit.num_reg_tokens
+        side = image_size // self.patch_size
+        self.grid: tuple[int, int] = (side, side)
+
+    @property
+    def blocks(self) -> nn.Sequential:
+        return self.vit.blocks  # type: ignore[no-any-return]
+
+    @property
+    def norm(self) -> nn.Module:
+        """The final LayerNorm over all tokens."""
+        return self.vit.norm  # type: ignore[no-any-return]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches, prefix and position embedding: [B, 3, S, S] → [B, num_prefix + N, D]."""
+        tokens = self.vit.patch_embed(images)
+        tokens = self.vit._pos_embed(tokens)
+        return self.vit.norm_pre(tokens)  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """All tokens after the last block and the final norm, [B, num_prefix + N, D]."""
+        return self.norm(self.blocks(self.embed(images)))  # type: ignore[no-any-return]
+
+    def cls(self, tokens: Tensor) -> Tensor:
+        """The CLS token [B, D]; the mean of the patch tokens where the model has no CLS token."""
+        return tokens[:, 0] if self.has_cls else self.patches(tokens).mean(dim=1)
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """The patch tokens [B, N, D], without CLS and registers."""
+        return tokens[:, self.num_prefix :]

@@ -1,0 +1,73 @@
+"""The map of verbs. Nothing heavy is imported until a verb runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+PROJECT, DATA, RUNS, REPORTS = "Project", "Data and weights", "Runs", "Reports"
+
+app = typer.Typer(
+    name="fgvc",
+    help="Reproducible, auditable benchmarks for fine-grained visual classification.\n\n"
+    "Every verb is one step; `snakemake --cores 2` runs them all in order.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Any verb: --help (with an example), --debug (traceback).",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: fetch, split, stats, add (your own folder).")
+weights_app = typer.Typer(no_args_is_help=True, help="Pre-trained weights: fetch.")
+app.add_typer(data_app, name="data", rich_help_panel=DATA)
+app.add_typer(weights_app, name="weights", rich_help_panel=DATA)
+
+#: Words that newcomers try, and the verb that does it.
+MAP = {
+    "run": "train",
+    "test": "evaluate",
+    "eval": "evaluate",
+    "flops": "cost",
+    "download": "data",
+    "fetch": "data",
+    "split": "data",
+    "plot": "figure",
+    "show": "describe",
+    "info": "doctor",
+    "ls": "list",
+    "check": "doctor",
+    "lr": "select-lr",
+    "sweep": "select-lr",
+}
+
+# --- options that mean the same in every verb --------------------------------------------------------
+
+DatasetName = Annotated[str, typer.Argument(metavar="DATASET", help="id or alias in params/datasets")]
+MethodName = Annotated[str, typer.Argument(metavar="METHOD", help="variant in params/methods")]
+Size = Annotated[int, typer.Option("--size", "-s", min=16, max=2048, help="image size in pixels")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help="auto (cuda, mps, cpu), cuda, cuda:1, mps or cpu", show_default="params/config.yaml"
+    ),
+]
+Mirror = Annotated[
+    str | None,
+    typer.Option("--mirror", metavar="DIR", help="look here before the network", show_default="$FGVC_MIRROR"),
+]
+SuiteName = Annotated[
+    str | None, typer.Option("--suite", help="suite in params/suites", show_default="the default suite")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+AsMarkdown = Annotated[bool, typer.Option("--md", help="print Markdown")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV")]
+
+
+def example(*lines: str) -> str:
+    """The epilog of a verb's help."""
+    return "[bold]Example:[/bold] " + "\n\n".join(lines)
+
+
+# The verbs register themselves.
+from fgvc.cli import data, project, reports, runs, weights  # noqa: E402, F401

@@ -1,0 +1,88 @@
+"""Stage versions: integers raised by hand when a change of code changes a stage's numbers.
+
+Snakemake does not see edits inside the package, so each rule carries the version of its stage among its
+``params`` and runs again when it is raised. ``workflow/stages.lock.json`` keeps a digest of each stage's
+sources; a test fails when they change without a raise or a "no numeric effect" entry (`fgvc stages`).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the workflow.
+
+    Attributes:
+        version: raised when the stage's numbers change.
+        sources: files and folders inside the package whose code makes those numbers.
+    """
+
+    version: int
+    sources: tuple[str, ...]
+
+
+_MODEL = ("backbones", "methods")
+
+STAGES: dict[str, Stage] = {
+    "data": Stage(
+        1,
+        (
+            "data/archives.py",
+            "data/fetch.py",
+            "data/generated.py",
+            "data/images.py",
+            "data/layouts.py",
+            "data/lists.py",
+            "data/records.py",
+            "data/staging.py",
+            "data/typefaces.py",
+        ),
+    ),
+    "split": Stage(1, ("data/layouts.py", "data/lists.py", "data/splits.py")),
+    "stats": Stage(1, ("data/splits.py", "data/stats.py")),
+    "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
+    "train": Stage(
+        1, ("training", "data/loading.py", "data/transforms.py", "provenance/digests.py", *_MODEL)
+    ),
+    "evaluate": Stage(1, ("evaluation", "data/loading.py", "data/transforms.py", *_MODEL)),
+    "cost": Stage(1, ("cost", *_MODEL)),
+    "table": Stage(1, ("reporting", "evaluation/statistics.py")),
+}
+
+
+def version(stage: str) -> int:
+    """The version of a stage."""
+    return STAGES[stage].version
+
+
+def source_digest(stage: str) -> str:
+    """Digest of a stage's code: what Python executes, without comments, docstrings and layout."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for entry in sorted(STAGES[stage].sources):
+        path = package / entry
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(package)}\n{_executed(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _executed(file: Path) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            del body[0]
+    return ast.dump(tree)
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

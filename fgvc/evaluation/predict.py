@@ -1,0 +1,191 @@
+"""Predictions of a frozen checkpoint, image by image, and the metrics that follow from them alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from fgvc.config.project import Project
+from fgvc.config.stages import version
+from fgvc.data.loading import ImageSet, Sample, batches_of, eval_loader
+from fgvc.data.splits import read_class_names, read_split
+from fgvc.data.transforms import eval_pipeline, normalisation
+from fgvc.device import choose_device, describe_device, loader_workers, set_threads
+from fgvc.errors import FgvcError
+from fgvc.evaluation.metrics import compute_metrics
+from fgvc.methods.build import build_variant, load_checkpoint
+from fgvc.provenance.digests import file_sha256
+from fgvc.provenance.files import atomic_path, read_json, write_json
+from fgvc.provenance.store import ResultStore
+
+PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
+EVALUATION_FILES = [PREDICTIONS, METRICS]
+
+#: How many classes of each image are kept, best first.
+TOP_CLASSES = 10
+
+_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("label", pa.int32()),
+        ("label_logprob", pa.float32()),
+        ("top_classes", pa.list_(pa.int32())),
+        ("top_probabilities", pa.list_(pa.float32())),
+    ]
+)
+
+
+def predict(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    batch_size: int,
+    workers: int,
+    channels_last: bool = False,
+) -> pd.DataFrame:
+    """One row an image, in list order.
+
+    Returns columns sample_id, label, label_logprob (natural log of the label's probability), top_classes
+    and top_probabilities (lists of min(10, K), best first). Probabilities are float32 softmax outputs.
+    """
+    model.eval()
+    frames: list[dict[str, Any]] = []
+    loader = eval_loader(images, batch_size, workers, pin_memory=device.type == "cuda")
+    with torch.inference_mode():
+        for batch in batches_of(loader):
+            inputs = batch.images.to(device, non_blocking=True)
+            if channels_last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            logprobs = model(inputs).logits.float().log_softmax(dim=1).cpu()
+            top = logprobs.topk(min(TOP_CLASSES, logprobs.shape[1]), dim=1)
+            own = logprobs.gather(1, batch.targets[:, None])[:, 0]
+            for row, index in enumerate(batch.indices.tolist()):
+                frames.append(
+                    {
+                        "sample_id": images.samples[index].path,
+                        "label": int(batch.targets[row]),
+                        "label_logprob": float(own[row]),
+                        "top_classes": top.indices[row].tolist(),
+                        "top_probabilities": top.values[row].exp().tolist(),
+                    }
+                )
+    return pd.DataFrame(frames, columns=_SCHEMA.names)
+
+
+def write_predictions(path: Path, predictions: pd.DataFrame, about: dict[str, Any]) -> None:
+    """Write ``predictions.parquet``; ``about`` (dataset, method, digests …) goes into its metadata."""
+    metadata = {f"fgvc.{key}": str(value) for key, value in about.items()}
+    table = pa.Table.from_pylist(predictions.to_dict("records"), schema=_SCHEMA.with_metadata(metadata))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def evaluate_directory(
+    project: Project,
+    directory: Path,
+    split: str,
+    *,
+    device: str | None = None,
+    batch_size: int | None = None,
+    model: nn.Module | None = None,
+) -> dict[str, Any]:
+    """Evaluate the frozen checkpoint in ``directory`` on ``split``; writes predictions and metrics there.
+
+    Args:
+        batch_size: overrides the recipe's (1: streaming). The predictions may differ in the last bits.
+        model: the run's model, if it is in memory already.
+
+    Returns the metrics. A diverged run gives empty predictions and metrics that say so.
+
+    Raises FgvcError when the run does not exist or its checkpoint was changed.
+    """
+    record = read_json(directory / "run.json", made_by=_maker(project, directory))
+    dataset, method = record["dataset"], record["method"]
+    about = {
+        "dataset": dataset,
+        "method": method,
+        "image_size": record["image_size"],
+        "seed": record["seed"],
+        "learning_rate": record["learning_rate"],
+        "split": split,
+        "run_sha256": record["run_sha256"],
+        "model_sha256": record["model_sha256"],
+        "stage_version": version("evaluate"),
+    }
+    if record["status"] == "diverged":
+        predictions = pd.DataFrame([], columns=_SCHEMA.names)
+        metrics: dict[str, Any] = {"status": "diverged", "cause": record["cause"]}
+    else:
+        predictions = _predictions(project, directory, record, split, device, batch_size, model)
+        names = read_class_names(project, dataset)
+        metrics = {"status": "ok", **compute_metrics(predictions, len(names), names)}
+    write_predictions(directory / PREDICTIONS, predictions, about)
+    metrics = {**about, "predictions_sha256": file_sha256(directory / PREDICTIONS), **metrics}
+    write_json(directory / METRICS, metrics)
+    store = ResultStore(project.paths.state_dir(directory), record["run_sha256"])
+    store.keep([directory / name for name in EVALUATION_FILES])
+    return metrics
+
+
+def _predictions(
+    project: Project,
+    directory: Path,
+    record: dict[str, Any],
+    split: str,
+    wanted_device: str | None,
+    batch_size: int | None,
+    model: nn.Module | None,
+) -> pd.DataFrame:
+    dataset, size = project.dataset(record["dataset"]), record["image_size"]
+    recipe = project.variant(record["method"]).recipe.resolved()
+    device = choose_device(wanted_device or project.settings.device)
+    set_threads(recipe.threads)
+    if model is None:
+        checkpoint = directory / "model.safetensors"
+        if not checkpoint.is_file() or file_sha256(checkpoint) != record["model_sha256"]:
+            raise FgvcError(
+                "the checkpoint is missing, or is not the one that run.json vouches for",
+                file=project.paths.shown(checkpoint),
+                cure="train the run again, or restore the file (dvc checkout)",
+            )
+        model = build_variant(project, record["method"], size, dataset.classes, with_weights=False)
+        load_checkpoint(model, checkpoint)
+    model = model.to(device)
+    if recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weights = record["identity"]["weights"]
+    known = project.weights(weights) if weights else None
+    mean, std = normalisation(recipe, known.mean if known else None, known.std if known else None)
+    samples = [Sample(c, p) for c, p in read_split(project, record["dataset"], split)]
+    images = ImageSet(
+        project.paths.data_dir(record["dataset"]),
+        samples,
+        eval_pipeline(recipe, dataset, size, mean, std),
+        None,
+    )
+    print(
+        f"{record['dataset']}/{record['method']}/{size}: {len(samples)} images of '{split}' on "
+        f"{describe_device(device)['name']}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return predict(
+        model,
+        images,
+        device=device,
+        batch_size=batch_size or recipe.eval_batch_size,
+        workers=loader_workers(project.settings.loader_workers, device),
+        channels_last=recipe.channels_last,
+    )
+
+
+def _maker(project: Project, directory: Path) -> str:
+    return f"snakemake --cores 1 -- {project.paths.shown(directory / 'run.json')}"

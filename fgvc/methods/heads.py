@@ -1,0 +1,29 @@
+"""Parts that several methods share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+HeadInit = Literal["zeros", "default"]
+HEAD_INITS = ("zeros", "default")
+
+
+def linear_head(width: int, num_classes: int, init: HeadInit = "zeros") -> nn.Linear:
+    """The classifier [B, width] → [B, K].
+
+    ``zeros`` starts from the uniform prediction, as the GLSim code base does (glsim.py: head zeros), and makes
+    the first step independent of a random head; ``default`` is torch's initialisation.
+    """
+    head = nn.Linear(width, num_classes)
+    if init == "zeros":
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    return head
+
+
+def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is one of ``allowed`` (for use in ``__post_init__``)."""
+    if value not in allowed:
+        raise ValueError(f"{option}={value!r}; possible: {', '.join(allowed)}")

@@ -1,0 +1,188 @@
+"""The accuracy table in the layout of the papers: dataset rows, method columns, mean ± std, an average row.
+
+Layout after GLSim (arXiv:2407.12891), Table 4.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from fgvc.config.project import Project
+from fgvc.config.suite import AccuracyTable
+from fgvc.evaluation.statistics import ALPHA, RESAMPLES
+from fgvc.reporting.cells import CellTable, average, rank
+from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note, method_headings
+
+METRIC_NAMES = {
+    "top1_pct": "top-1 accuracy",
+    "top5_pct": "top-5 accuracy",
+    "macro_accuracy_pct": "accuracy averaged over classes",
+}
+CSV_COLUMNS = ("dataset", "method", "size", "metric", "mean", "std", "n", "expected_n", "status")
+_WORDS = {"missing": "not run", "failed": "FAILED", "diverged": "DIVERGED"}
+
+
+def accuracy_grid(project: Project, cells: CellTable, name: str, config: AccuracyTable) -> Grid:
+    """The table as it is printed, without a format."""
+    suite = project.suite(cells.suite)
+    headings = method_headings(project, cells.methods)
+    letters, row_notes = _row_notes(project, cells, headings)
+    rows = [
+        GridRow(
+            project.dataset(d).title,
+            tuple(_entry(cells.cell(d, h.key), cells.decimals) for h in headings),
+            letters.get(d, ""),
+        )
+        for d in cells.datasets
+    ]
+    done, total = cells.finished_cells, len(cells.frame)
+    return Grid(
+        name=name,
+        title=config.title,
+        caption=f"{config.caption.strip()} Suite {cells.suite}: {suite.title}.",
+        row_heading="Dataset",
+        headings=headings,
+        rows=(*rows, _average_row(cells, headings)),
+        notes=(*_reading_notes(cells), *row_notes, *_trouble_notes(project, cells, headings)),
+        partial=f"PARTIAL: {done} of {total} cells" if done < total else None,
+    )
+
+
+def accuracy_csv(cells: CellTable) -> str:
+    """The tidy form: one row a cell, ids instead of titles, numbers as they were computed."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for record in tidy_records(cells):
+        writer.writerow("" if value is None else value for value in record.values())
+    return stream.getvalue()
+
+
+def tidy_records(cells: CellTable) -> list[dict[str, Any]]:
+    """The rows of the CSV; mean and std in percent, rounded to 6 digits, None where there is none."""
+    return [
+        {c: round(row[c], 6) if isinstance(row[c], float) else row[c] for c in CSV_COLUMNS}
+        for row in (cells.cell(d, m) for d in cells.datasets for m in cells.methods)
+    ]
+
+
+def number(mean: float, std: float | None, decimals: int) -> str:
+    """``90.93 ± 0.24``, or ``90.93`` where there is no spread."""
+    return f"{mean:.{decimals}f}" + (f" ± {std:.{decimals}f}" if std is not None else "")
+
+
+def _entry(cell: dict[str, Any], decimals: int) -> Entry:
+    status, mean = cell["status"], cell["mean"]
+    if mean is None:
+        return Entry(_WORDS[status])
+    remarks = [f"n={cell['n']}/{cell['expected_n']}"] if status != "ok" else []
+    remarks += [_WORDS[status]] if status in ("failed", "diverged") else []
+    return Entry(
+        number(mean, cell["std"], decimals),
+        bold=cell["is_best"],
+        underlined=cell["is_second"],
+        dagger=cell["inseparable"],
+        remark=", ".join(remarks),
+    )
+
+
+def _average_row(cells: CellTable, headings: tuple[Heading, ...]) -> GridRow:
+    averages = [average(cells, h.key) for h in headings]
+    places = rank([a[0] if a else None for a in averages], cells.decimals)
+    entries = [
+        Entry(number(*a, cells.decimals), bold=place == 1, underlined=place == 2) if a else Entry("–")
+        for a, place in zip(averages, places, strict=True)
+    ]
+    return GridRow("Average", tuple(entries), rule_above=True)
+
+
+def _reading_notes(cells: CellTable) -> list[Note]:
+    """How the numbers are to be read."""
+    seeds = ", ".join(map(str, cells.seeds))
+    spread = (
+        f"mean ± standard deviation over n = {len(cells.seeds)} seeds ({seeds})"
+        if len(cells.seeds) > 1
+        else f"one seed ({seeds}), so no ±"
+    )
+    notes = [
+        f"{METRIC_NAMES[cells.metric].capitalize()} in percent on the test split, images of "
+        f"{cells.size} × {cells.size} pixels; {spread}. Bold: best of the row, underlined: second."
+    ]
+    if cells.comparisons:
+        notes.append(
+            f"†: not separated from the best of its row by a paired bootstrap over the test images "
+            f"({RESAMPLES:,} resamples, Holm's correction, α = {ALPHA:g})."
+        )
+    if cells.untested:
+        notes.append(f"{len(cells.untested)} cells are not tested for †: their predictions are not here.")
+    if len(cells.datasets) > 1:
+        notes.append(
+            f"Average: mean over the {len(cells.datasets)} datasets ± standard deviation across datasets."
+        )
+    if any(average(cells, m) is None for m in cells.methods):
+        notes.append("No average (–) where a cell of the column is not complete.")
+    return [Note(text) for text in notes]
+
+
+def _row_notes(
+    project: Project, cells: CellTable, headings: tuple[Heading, ...]
+) -> tuple[dict[str, str], list[Note]]:
+    """Letters by dataset and the notes they stand for: whose split it is, and what pre-training has seen."""
+    letters: dict[str, str] = {}
+    notes: list[Note] = []
+    for name in cells.datasets:
+        dataset = project.dataset(name)
+        told = []
+        if dataset.split.provenance == "ours":
+            told.append(f"{dataset.title}: the split is ours, neither official nor published.")
+        seen = _pretrained_on(project, dataset.pretraining_overlap, headings)
+        told += [
+            f"{dataset.title} shares images with {images}, seen in pre-training by {methods}: read with care."
+            for images, methods in seen.items()
+        ]
+        for text in told:
+            letter = _letter(len(notes))
+            letters[name] = letters[name] + "," + letter if name in letters else letter
+            notes.append(Note(text, letter))
+    return letters, notes
+
+
+def _letter(position: int) -> str:
+    """a … z, aa, ab …"""
+    first, last = divmod(position, 26)
+    return (chr(ord("a") + first - 1) if first else "") + chr(ord("a") + last)
+
+
+def _pretrained_on(project: Project, overlap: list[str], headings: tuple[Heading, ...]) -> dict[str, str]:
+    """Each overlapping image set with the methods whose weights saw it."""
+    found: dict[str, list[str]] = {}
+    for heading in headings:
+        weights = project.variant(heading.key).weights
+        saw = {p.casefold() for p in project.weights(weights).pretraining} if weights else set()
+        for images in overlap:
+            if images.casefold() in saw:
+                found.setdefault(images, []).append(heading.one_line)
+    return {images: ", ".join(methods) for images, methods in found.items()}
+
+
+def _trouble_notes(project: Project, cells: CellTable, headings: tuple[Heading, ...]) -> list[Note]:
+    """What failed or diverged, by cause; and what (n=2/3) and "not run" mean where they occur."""
+    titles = {h.key: h.one_line for h in headings}
+    by_cause: dict[tuple[str, str], list[str]] = {}
+    for run in cells.runs:
+        if run.status in ("failed", "diverged"):
+            place = f"{project.dataset(run.cell.dataset).title} / {titles[run.cell.method]}, seed {run.seed}"
+            by_cause.setdefault((run.status, run.cause or ""), []).append(place)
+    notes = [
+        Note(f"{_WORDS[status]} ({cause}): {'; '.join(places)}.")
+        for (status, cause), places in by_cause.items()
+    ]
+    if any(status == "diverged" for status, _ in by_cause):
+        notes.append(
+            Note("Diverged runs are finished runs; they are in no mean, and their cells are not ranked.")
+        )
+    if cells.frame["status"].isin(["missing", "partial"]).any():
+        notes.append(Note("n=k/m: k of m seeds are finished; not run: none is."))
+    return notes

@@ -1,0 +1,88 @@
+"""What became of each run of a suite, read from the records that the runs left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fgvc.config.grid import Cell
+from fgvc.config.project import Project
+from fgvc.errors import FgvcError
+from fgvc.evaluation.metrics import Metric
+from fgvc.provenance.files import read_json
+
+RunStatus = Literal["ok", "diverged", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a cell: its status, its metrics when it is ok, and the cause when it is not."""
+
+    cell: Cell
+    seed: int
+    status: RunStatus
+    metrics: dict[str, Any] | None = None
+    cause: str | None = None
+
+    def value(self, metric: Metric) -> float:
+        """The metric in percent. Raises FgvcError where it is not defined (top-5 of five classes)."""
+        found = self.metrics[metric] if self.metrics else None
+        if found is None:
+            raise FgvcError(
+                f"{metric} is not defined for {self.cell.dataset} (it has too few classes)",
+                cure="choose metric: top1_pct in the table's file",
+            )
+        return float(found)
+
+    def directory(self, project: Project) -> Path:
+        return project.paths.run_dir(self.cell.dataset, self.cell.method, self.cell.size, self.seed)
+
+    @property
+    def name(self) -> str:
+        """``dataset/method/size/seedK``, as in its paths."""
+        return f"{self.cell.dataset}/{self.cell.method}/{self.cell.size}/seed{self.seed}"
+
+
+def read_run(project: Project, cell: Cell, seed: int) -> Run:
+    """The run of one seed; a finished one wins over the failure of an earlier attempt."""
+    paths = project.paths
+    folder = paths.run_dir(cell.dataset, cell.method, cell.size, seed)
+    metrics_file = folder / "metrics.json"
+    if metrics_file.is_file():
+        metrics = read_json(metrics_file)
+        if metrics.get("status") == "diverged":
+            return Run(
+                cell, seed, "diverged", cause=one_line(str(metrics.get("cause") or "no cause recorded"))
+            )
+        return Run(cell, seed, "ok", metrics)
+    error = read_failure(paths.state_dir(folder))
+    if error:
+        return Run(cell, seed, "failed", cause=error)
+    sweeps = paths.state_dir(paths.sweeps_dir(cell.dataset, cell.method, cell.size))
+    for state in (sweeps, *sorted(sweeps.glob("lr*"))):
+        error = read_failure(state)
+        if error:
+            return Run(cell, seed, "failed", cause=f"learning-rate search: {error}")
+    return Run(cell, seed, "missing", cause="not run yet")
+
+
+def read_failure(state: Path) -> str | None:
+    """The error line of ``failure.json`` in a job's state folder, or None.
+
+    A broken record is a failure too: it is told, not raised.
+    """
+    try:
+        record = json.loads((state / "failure.json").read_text(encoding="utf-8"))
+        return one_line(str(record["error"])) or "no message"
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return "failed (its failure.json cannot be read)"
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """Printable text on one line: control characters and runs of white space become one space."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -1,0 +1,123 @@
+"""The table of image sizes: heights, widths and aspect ratios of each dataset, per split."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from fgvc.config.project import Project
+from fgvc.config.suite import SizeTable
+from fgvc.errors import FgvcError
+from fgvc.provenance.files import read_json
+from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note
+
+CSV_COLUMNS = ("dataset", "part", "images", "classes", "quantity", "mean", "std", "min", "max")
+_PART_TITLES = {
+    "all": "all",
+    "train": "train",
+    "val": "val",
+    "train_val": "train + val",
+    "test": "test",
+}
+#: Key in the record, group heading, decimals of its mean and std, decimals of its min and max.
+_QUANTITIES = (
+    ("height_px", "Height (px)", 1, 0),
+    ("width_px", "Width (px)", 1, 0),
+    ("aspect_ratio", "Width / height", 2, 2),
+)
+
+
+def read_statistics(
+    project: Project, suite_name: str, target: str, *, allow_missing: bool = False
+) -> dict[str, dict[str, Any] | None]:
+    """``results/stats/D.json`` of each dataset of a suite; None where it is not there.
+
+    Raises FgvcError naming what is missing and the command that makes ``target``, unless ``allow_missing``.
+    """
+    files = {d: project.paths.stats(d) for d in project.suite(suite_name).datasets}
+    lacking = [d for d, file in files.items() if not file.is_file()]
+    if lacking and not allow_missing:
+        raise FgvcError(
+            f"{len(lacking)} of {len(files)} size statistics are missing: {', '.join(lacking[:5])}",
+            file=project.paths.shown(files[lacking[0]]),
+            cure=f"snakemake --cores all -- {target}\nor add --allow-missing to see what is there",
+        )
+    return {d: read_json(file) if d not in lacking else None for d, file in files.items()}
+
+
+def size_grid(
+    project: Project, suite_name: str, name: str, config: SizeTable, records: dict[str, dict[str, Any] | None]
+) -> Grid:
+    """The table as it is printed, without a format: one row a dataset and part."""
+    headings = [Heading("images", "", "Images"), Heading("classes", "", "Classes")]
+    for key, title, _, _ in _QUANTITIES:
+        headings += [Heading(f"{key}.mean", title, "mean ± std"), Heading(f"{key}.range", title, "min–max")]
+    there = [d for d, record in records.items() if record is not None]
+    partial = f"PARTIAL: {len(there)} of {len(records)} datasets" if len(there) < len(records) else None
+    return Grid(
+        name=name,
+        title=config.title,
+        caption=f"{config.caption.strip()} Suite {suite_name}: {project.suite(suite_name).title}.",
+        row_heading="Dataset",
+        headings=tuple(headings),
+        rows=_rows(project, records, len(headings)),
+        notes=(Note("Pixels as stored. ± is the standard deviation over images (population)."),),
+        partial=partial,
+    )
+
+
+def size_csv(records: dict[str, dict[str, Any] | None]) -> str:
+    """The tidy form: one row a dataset, part and quantity; sizes in pixels."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(tidy_records(records))
+    return stream.getvalue()
+
+
+def tidy_records(records: dict[str, dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """The rows of the CSV."""
+    return [
+        {
+            "dataset": dataset,
+            "part": part,
+            "images": facts["images"],
+            "classes": facts["classes"],
+            "quantity": key,
+            **{column: facts[key][column] for column in ("mean", "std", "min", "max")},
+        }
+        for dataset, record in records.items()
+        if record is not None
+        for part, facts in _parts(record).items()
+        for key, *_ in _QUANTITIES
+    ]
+
+
+def _parts(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All images together, then part by part."""
+    return {"all": record["all"], **record["parts"]}
+
+
+def _rows(project: Project, records: dict[str, dict[str, Any] | None], columns: int) -> tuple[GridRow, ...]:
+    """One row a part; a rule between datasets."""
+    rows: list[GridRow] = []
+    for dataset, record in records.items():
+        title = project.dataset(dataset).title
+        begins = bool(rows)
+        if record is None:
+            rows.append(GridRow(title, (Entry("not run"),) * columns, rule_above=begins))
+            continue
+        for part, facts in _parts(record).items():
+            name = f"{title}, {_PART_TITLES.get(part, part)}"
+            rows.append(GridRow(name, _entries(facts), rule_above=begins and part == "all"))
+    return tuple(rows)
+
+
+def _entries(facts: dict[str, Any]) -> tuple[Entry, ...]:
+    texts = [f"{facts['images']:,}", f"{facts['classes']:,}"]
+    for key, _, decimals, range_decimals in _QUANTITIES:
+        of = facts[key]
+        texts.append(f"{of['mean']:.{decimals}f} ± {of['std']:.{decimals}f}")
+        texts.append(f"{of['min']:.{range_decimals}f}–{of['max']:.{range_decimals}f}")
+    return tuple(Entry(text) for text in texts)

@@ -1,0 +1,143 @@
+"""Writing and showing the tables of a suite: ``.tex``, ``.md`` and tidy ``.csv``."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgvc.config.project import Project
+from fgvc.config.suite import AccuracyTable
+from fgvc.provenance.files import write_text
+from fgvc.reporting import accuracy_table, size_table
+from fgvc.reporting.cells import collect
+from fgvc.reporting.grid_table import Grid
+from fgvc.reporting.latex import to_latex
+from fgvc.reporting.markdown import to_markdown
+from fgvc.reporting.printer import DEFAULT_WIDTH, Column, Style, render
+
+SUFFIXES = (".tex", ".md", ".csv")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A table read from the results: as it is printed, and its tidy rows."""
+
+    grid: Grid
+    records: list[dict[str, Any]]
+    csv: str
+
+
+def read_table(
+    project: Project,
+    suite_name: str,
+    table: str,
+    *,
+    suite_path: str | None = None,
+    allow_missing: bool = False,
+) -> Contents:
+    """A suite's table of either kind.
+
+    Raises FgvcError naming what is missing and the command that makes it, unless ``allow_missing``.
+    """
+    config = project.table(table)
+    if isinstance(config, AccuracyTable):
+        cells = collect(project, suite_name, table, suite_path=suite_path, allow_missing=allow_missing)
+        return Contents(
+            accuracy_table.accuracy_grid(project, cells, table, config),
+            accuracy_table.tidy_records(cells),
+            accuracy_table.accuracy_csv(cells),
+        )
+    target = project.paths.shown(_with_suffix(project.paths.table(suite_path, table), ".tex"))
+    records = size_table.read_statistics(project, suite_name, target, allow_missing=allow_missing)
+    return Contents(
+        size_table.size_grid(project, suite_name, table, config, records),
+        size_table.tidy_records(records),
+        size_table.size_csv(records),
+    )
+
+
+def write_table(
+    project: Project,
+    suite_name: str,
+    table: str,
+    *,
+    suite_path: str | None = None,
+    allow_missing: bool = False,
+) -> list[Path]:
+    """Write one table and return its files, ``.tex`` first.
+
+    Args:
+        suite_path: the suite's folder in ``results/``, or None for the default suite's short path.
+        allow_missing: write what is there. A table that is not complete goes to ``TABLE.partial.*``, never
+            to the path that the workflow declares; a complete one removes an older partial one.
+
+    Raises FgvcError when something is missing and ``allow_missing`` is not given.
+    """
+    contents = read_table(project, suite_name, table, suite_path=suite_path, allow_missing=allow_missing)
+    whole = project.paths.table(suite_path, table)
+    base = _partial(whole) if contents.grid.partial else whole
+    texts = (to_latex(contents.grid), to_markdown(contents.grid), contents.csv)
+    files = [_with_suffix(base, suffix) for suffix in SUFFIXES]
+    for file, text in zip(files, texts, strict=True):
+        write_text(file, text)
+    if base is whole:
+        _remove_partial(whole)
+    return files
+
+
+def remove_partial_tables(project: Project, suite_name: str, short: bool) -> None:
+    """Remove the ``.partial`` tables that an earlier, failed run of the workflow left.
+
+    Args:
+        short: at the default suite's short path instead of the suite's own folder.
+    """
+    for table in project.suite(suite_name).tables:
+        _remove_partial(project.paths.table(None if short else suite_name, table))
+
+
+def _remove_partial(whole: Path) -> None:
+    for suffix in SUFFIXES:
+        _with_suffix(_partial(whole), suffix).unlink(missing_ok=True)
+
+
+def _partial(whole: Path) -> Path:
+    return whole.with_name(f"{whole.name}.partial")
+
+
+def show_table(contents: Contents, style: Style, width: int | None) -> str:
+    """A table as text for standard output.
+
+    On a terminal the best of a row has ``*``, the second ``+``; CSV and JSON are the tidy form.
+    """
+    shown: dict[Style, Callable[[], str]] = {
+        "terminal": lambda: _terminal(contents.grid, width),
+        "md": lambda: to_markdown(contents.grid),
+        "csv": lambda: contents.csv,
+        "json": lambda: json.dumps(contents.records, indent=2, ensure_ascii=False) + "\n",
+    }
+    return shown[style]()
+
+
+def _terminal(grid: Grid, width: int | None) -> str:
+    columns = [Column("", grid.row_heading)]
+    titles = zip(grid.headings, grid.column_titles, strict=True)
+    columns += [Column(heading.key, title, rigid=True) for heading, title in titles]
+    rows = [
+        {"": row.title + (f" [{row.note_letters}]" if row.note_letters else "")}
+        | {h.key: e.plain for h, e in zip(grid.headings, row.entries, strict=True)}
+        for row in grid.rows
+    ]
+    notes = [(f"[{n.letter}] " if n.letter else "") + n.text for n in grid.notes]
+    if any(e.bold or e.underlined for row in grid.rows for e in row.entries):
+        notes.append("Here * stands for bold and + for underlined.")
+    notes = [textwrap.fill(note, width or DEFAULT_WIDTH) for note in notes]
+    head = [grid.title, *([grid.partial] if grid.partial else []), ""]
+    return "\n".join([*head, render(rows, columns, "terminal", width), *notes]).rstrip("\n") + "\n"
+
+
+def _with_suffix(base: Path, suffix: str) -> Path:
+    return base.with_name(base.name + suffix)

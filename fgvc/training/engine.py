@@ -1,0 +1,251 @@
+"""The training loop, from top to bottom.
+
+Everything random is a function of seed and step or of seed, epoch and sample; so a run that was killed at any
+step and started again ends with the same bytes as one that was not (CPU, fp32).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from fgvc.config.recipe import Recipe
+from fgvc.data.loading import Batch
+from fgvc.errors import FgvcError
+from fgvc.methods import Method
+from fgvc.training.optimization import (
+    Schedule,
+    classification_loss,
+    make_mixing,
+    make_optimizer,
+    mix,
+    seed_step,
+)
+from fgvc.training.progress import TrainingProgress
+from fgvc.training.resume import ResumeState
+
+#: Steps between two checks that the loss is finite (each check waits for the device).
+FINITE_CHECK_STEPS = 50
+
+
+@dataclass
+class Epoch:
+    """Running sums over the epoch under way; kept on the device until someone asks."""
+
+    loss: Tensor
+    correct: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    images: int = 0
+    batches: int = 0
+
+    @classmethod
+    def new(cls, device: torch.device) -> Epoch:
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), dtype=dtype, device=device))
+
+    def add(self, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+        self.loss += terms["total"].detach()
+        for name, value in terms.items():
+            if name != "total":
+                self.terms[name] = self.terms.get(name, torch.zeros_like(self.loss)) + value.detach()
+        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self.images += len(labels)
+        self.batches += 1
+
+    def means(self) -> tuple[float, float]:
+        """(mean loss of a batch, train accuracy in %)."""
+        return self.loss.item() / max(self.batches, 1), 100 * self.correct.item() / max(self.images, 1)
+
+    def row(self, epoch: int, learning_rate: float) -> dict[str, float]:
+        """One line of history.csv. No timings: the file is the same bytes after a resume."""
+        loss, top1_pct = self.means()
+        named = {f"loss_{name}": v.item() / self.batches for name, v in sorted(self.terms.items())}
+        return {
+            "epoch": epoch,
+            "learning_rate": learning_rate,
+            "train_loss": loss,
+            **(named if len(named) > 1 else {}),
+            "train_top1_pct": top1_pct,
+        }
+
+
+@dataclass
+class Outcome:
+    """What `Trainer.train` ends with: ``ok``, ``diverged`` (with a cause) or ``stopped`` (by a signal)."""
+
+    status: str
+    history: list[dict[str, float]]
+    steps: int
+    cause: str | None = None
+
+
+class Trainer:
+    """One run's model, optimizer, schedule and state.
+
+    Args:
+        model: on ``device`` already, with what trains marked.
+        batches_per_epoch: micro-batches; ``accumulate`` of them make a step.
+    """
+
+    def __init__(
+        self,
+        model: Method,
+        recipe: Recipe,
+        *,
+        learning_rate: float,
+        seed: int,
+        num_classes: int,
+        batches_per_epoch: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
+        self.accumulate = min(recipe.accumulate, batches_per_epoch)
+        self.steps_per_epoch = batches_per_epoch // self.accumulate
+        self.total_steps = recipe.epochs * self.steps_per_epoch
+        self.mixing = make_mixing(recipe, num_classes)
+        model.classification_loss = classification_loss(recipe, mixes=self.mixing is not None)
+        self.optimizer = make_optimizer(model, recipe, learning_rate)
+        self.schedule = Schedule(self.optimizer, recipe, self.total_steps)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self.epoch = Epoch.new(device)
+        #: Set from a signal handler; the loop ends after the step under way.
+        self.stop_requested = False
+
+    # --- state ------------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed run needs besides its recipe; tensors and plain values only."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "history": self.history,
+            "epoch": {
+                "loss": self.epoch.loss,
+                "correct": self.epoch.correct,
+                "terms": self.epoch.terms,
+                "images": self.epoch.images,
+                "batches": self.epoch.batches,
+            },
+        }
+
+    def load_state(self, step: int, state: dict[str, Any]) -> None:
+        self.step = step
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        self.history = state["history"]
+        sums = state["epoch"]
+        self.epoch = Epoch(
+            sums["loss"].to(self.device),
+            sums["correct"].to(self.device),
+            {name: value.to(self.device) for name, value in sums["terms"].items()},
+            sums["images"],
+            sums["batches"],
+        )
+
+    @property
+    def first_batch(self) -> int:
+        """The micro-batch that the next step begins with, counted over the whole run."""
+        return self.step * self.accumulate
+
+    def final_model(self) -> nn.Module:
+        """The model whose weights are the result: the moving average where there is one."""
+        module: nn.Module = self.ema.module if self.ema else self.model
+        return module
+
+    # --- the loop ---------------------------------------------------------------------------------
+    def train(
+        self, batches: Iterator[Batch], resume: ResumeState, progress: TrainingProgress, save_every_s: float
+    ) -> Outcome:
+        """Take every remaining step. State is saved at least every ``save_every_s`` seconds.
+
+        Raises FgvcError when an image cannot be decoded.
+        """
+        self.model.train()
+        saved = time.monotonic()
+        while self.step < self.total_steps and not self.stop_requested:
+            self.schedule.set(self.step)
+            images = self._one_step(batches)
+            self.step += 1
+            epoch = math.ceil(self.step / self.steps_per_epoch)
+            ends_epoch = self.step % self.steps_per_epoch == 0
+            if (ends_epoch or self.step % FINITE_CHECK_STEPS == 0) and not math.isfinite(
+                self.epoch.loss.item()
+            ):
+                cause = f"the loss is not finite at step {self.step} of {self.total_steps} (epoch {epoch})"
+                return Outcome("diverged", self.history, self.step, cause)
+            progress.step(epoch, self.step, images, self.epoch.means)
+            if ends_epoch:
+                self._end_epoch(epoch, progress)
+            if time.monotonic() - saved >= save_every_s and self.step < self.total_steps:
+                resume.save(self.step, self.state())
+                saved = time.monotonic()
+        return Outcome("stopped" if self.stop_requested else "ok", self.history, self.step)
+
+    def _one_step(self, batches: Iterator[Batch]) -> int:
+        """Forward and backward over the micro-batches of one step, then one update. Returns its images."""
+        images_seen = 0
+        for micro in range(self.accumulate):
+            try:
+                batch = next(batches)
+            except StopIteration:  # the sampler and the step count disagree: a defect, not a user's mistake
+                raise RuntimeError(f"the loader ended at step {self.step} of {self.total_steps}") from None
+            images_seen += len(batch.targets)
+            self._accumulate(batch, micro)
+        self.scaler.unscale_(self.optimizer)
+        if self.recipe.clip_grad_norm is not None:
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            nn.utils.clip_grad_norm_(trained, self.recipe.clip_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update(self.model, step=self.step)
+        return images_seen
+
+    def _accumulate(self, batch: Batch, micro: int) -> None:
+        images = batch.images.to(self.device, non_blocking=True)
+        labels = batch.targets.to(self.device, non_blocking=True)
+        if self.recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        seed_step(self.seed, self.step, micro)
+        targets = labels
+        if self.mixing is not None:
+            images, targets = mix(self.mixing, images, labels)
+            labels = labels[: len(images)]
+        with autocast(self.device, self.recipe):
+            output = self.model(images)
+            terms = self.model.loss(output, targets)
+        self.scaler.scale(terms["total"] / self.accumulate).backward()
+        self.epoch.add(terms, output.logits, labels)
+
+    def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:
+        row = self.epoch.row(epoch, self.optimizer.param_groups[0]["lr"])
+        self.history.append(row)
+        progress.epoch(epoch, self.step, row["train_loss"], row["train_top1_pct"])
+        self.epoch = Epoch.new(self.device)
+
+
+def autocast(device: torch.device, recipe: Recipe) -> torch.autocast:
+    """Mixed precision as the recipe says. Raises FgvcError for fp16 on a CPU."""
+    if recipe.precision == "fp16" and device.type == "cpu":
+        raise FgvcError(
+            "this recipe trains in fp16, which needs a GPU",
+            key="recipe.precision",
+            cure="run it on a GPU, or make a variant with precision: fp32",
+        )
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[recipe.precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=recipe.precision != "fp32")

@@ -1,0 +1,74 @@
+"""Resume state: the last two whole states of an unfinished run, each with its digest.
+
+A state is a torch file of tensors and plain values (read back with ``weights_only=True``) and a small JSON
+that names its step, its run and its SHA-256; the JSON is written last. A kill in the middle of a write
+leaves the previous generation, which loads instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fgvc.provenance.digests import file_sha256
+from fgvc.provenance.files import atomic_path, read_json, write_json
+
+GENERATIONS = 2
+
+
+class ResumeState:
+    """The states of one run in one folder.
+
+    Args:
+        folder: undeclared state of the run.
+        run_sha256: identity of the run; a state of another identity is never loaded.
+    """
+
+    def __init__(self, folder: Path, run_sha256: str) -> None:
+        self.folder = folder
+        self.run_sha256 = run_sha256
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after ``step`` optimizer steps, then drop all but the last two."""
+        path = self.folder / f"step-{step:08d}.pt"
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+        record = {"step": step, "run_sha256": self.run_sha256, "sha256": file_sha256(path)}
+        write_json(path.with_suffix(".json"), record)
+        for old in self._records()[GENERATIONS:]:
+            self._remove(old)
+
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """``(step, state)`` of the newest whole state of this run, None when there is none."""
+        for record_path in self._records():
+            path = record_path.with_suffix(".pt")
+            try:
+                record = read_json(record_path)
+                whole = record["run_sha256"] == self.run_sha256 and record["sha256"] == file_sha256(path)
+            except Exception:
+                # Whatever is wrong with it, the generation before it is the answer.
+                continue
+            if whole:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                return int(record["step"]), state
+        return None
+
+    def clear(self) -> None:
+        """Remove every state, whole or not."""
+        for path in self.folder.glob("step-*"):
+            path.unlink(missing_ok=True)
+        for path in self.folder.glob(".step-*"):
+            path.unlink(missing_ok=True)
+
+    def _records(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.json"), reverse=True)
+
+    @staticmethod
+    def _remove(record: Path) -> None:
+        # The record first: a state without one is never loaded.
+        for path in (record, record.with_suffix(".pt")):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()

@@ -1,0 +1,1 @@
+"""What the Snakefile asks: inputs and params of its rules, its targets, its hooks, its display."""

@@ -1,0 +1,192 @@
+"""What a run of the workflow looks like: job i of N, what each running job is at, and the time left for the whole.
+
+On a terminal a few lines that are redrawn; elsewhere a line when a job ends. Fed by the logger plugin with
+Snakemake's events, and by the progress files of the training jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from fgvc.config.project import Project
+from fgvc.provenance.durations import duration_text
+from fgvc.workflow.estimate import Estimate
+
+#: Words for rules whose names are not verbs.
+_WORDS = {
+    "search": "try",
+    "select_lr": "choose lr",
+    "fetch": "fetch",
+    "stats": "measure",
+    "weights": "fetch weights",
+}
+
+
+@dataclass
+class JobView:
+    """One job as it is shown."""
+
+    rule: str
+    wildcards: dict[str, str]
+    log: str
+    threads: int = 1
+    started: float | None = None
+    progress: dict[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """``train typefaces/vit_pico/224 seed 1``, from the rule and its wildcards."""
+        w = self.wildcards
+        parts = [
+            w[key]
+            for key in ("suite", "dataset", "weights", "method", "size", "classes", "table", "figure")
+            if key in w
+        ]
+        text = "/".join(parts)
+        text += f" seed {w['seed']}" if "seed" in w else ""
+        text += f" lr {w['lr']}" if "lr" in w else ""
+        rule = self.rule.removesuffix("_default")
+        return f"{_WORDS.get(rule, rule)} {text}".strip()
+
+    def state_directory(self, project: Project) -> Path | None:
+        w = self.wildcards
+        if self.rule == "train":
+            target = project.paths.run_dir(w["dataset"], w["method"], w["size"], w["seed"])
+        elif self.rule == "search":
+            target = project.paths.sweep_dir(w["dataset"], w["method"], w["size"], w["lr"])
+        else:
+            return None
+        return project.paths.state_dir(target)
+
+    def look(self, project: Project) -> None:
+        """Read how far the job is."""
+        folder = self.state_directory(project)
+        if folder is None:
+            return
+        try:
+            self.progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+
+    def line(self) -> str:
+        running = duration_text(time.monotonic() - (self.started or time.monotonic()))
+        if not self.progress:
+            return f"{self.label}  {running}"
+        p = self.progress
+        return (
+            f"{self.label}  epoch {p['epoch']}/{p['epochs']}  loss {p['loss']:.3f}  "
+            f"train acc {p['top1_pct']:.1f} %  {p['images_per_s']:.0f} images/s  {duration_text(p['left_s'])} left"
+        )
+
+
+@dataclass
+class Display:
+    """The state of the whole, and its drawing."""
+
+    project: Project
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    total: int = 0
+    done: int = 0
+    jobs: dict[int, JobView] = field(default_factory=dict)
+    running: dict[int, JobView] = field(default_factory=dict)
+    failed: int = 0
+    cores: int = 1
+
+    def __post_init__(self) -> None:
+        self.console = Console(file=self.stream, highlight=False, soft_wrap=not self.stream.isatty())
+        self.estimate = Estimate(self.project)
+        self.live: Live | None = None
+        self._lock = threading.RLock()
+
+    # --- events -----------------------------------------------------------------------------------
+    def begin(self, counts: dict[str, int]) -> None:
+        """The DAG is known: ``counts`` jobs of each rule are to run."""
+        self.total = sum(counts.values())
+        self.say(f"{self.total} job{'s' * (self.total != 1)} to run: " + _counted(counts))
+        if self.console.is_terminal and self.live is None:
+            self.live = Live(
+                get_renderable=self._render, console=self.console, refresh_per_second=4, transient=True
+            )
+            self.live.start()
+
+    def know(self, job_id: int, job: JobView) -> None:
+        self.jobs[job_id] = job
+        self.estimate.add(job_id, job.rule, job.wildcards, job.threads)
+
+    def start(self, job_ids: Iterable[int]) -> None:
+        with self._lock:
+            for job_id in job_ids:
+                job = self.jobs.get(job_id)
+                if job:
+                    job.started = time.monotonic()
+                    self.running[job_id] = job
+
+    def finish(self, job_id: int) -> None:
+        with self._lock:
+            job = self.running.pop(job_id, None)
+            self.done += 1
+            if job is None or job.started is None:
+                return
+            took = time.monotonic() - job.started
+            self.estimate.finished(job_id, took)
+            if job.rule != "all":
+                left = self._left_text()
+                self.say(f"[{self.done}/{self.total}] {job.label}: done in {duration_text(took)}{left}")
+
+    def fail(self, job_id: int) -> None:
+        with self._lock:
+            job = self.running.pop(job_id, None) or self.jobs.get(job_id)
+            self.failed += 1
+            self.estimate.finished(job_id, None)
+            label = job.label if job else f"job {job_id}"
+            self.say(
+                f"FAILED {label}"
+                + (f"; its log: {job.log}" if job and job.log else "")
+                + "; the others go on"
+            )
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(Text(text))
+
+    def close(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    # --- drawing ----------------------------------------------------------------------------------
+    def _render(self) -> Text:
+        with self._lock:
+            for job in self.running.values():
+                job.look(self.project)
+            lines = [f"  {job.line()}" for job in self.running.values() if job.rule != "all"]
+            head = f"job {self.done + 1} of {self.total}" if self.done < self.total else f"{self.total} jobs"
+            failed = f", {self.failed} failed" if self.failed else ""
+            text = "\n".join([f"{head}{failed}{self._left_text()}", *lines])
+        return Text(text, no_wrap=True, overflow="ellipsis")
+
+    def _left_text(self) -> str:
+        progress = {job_id: job.progress for job_id, job in self.running.items() if job.progress}
+        started = {job_id: time.monotonic() - (job.started or 0.0) for job_id, job in self.running.items()}
+        left = self.estimate.seconds_left(self.cores, started, progress)
+        return f", about {duration_text(left)} left" if left else ""
+
+
+def _counted(counts: dict[str, int]) -> str:
+    merged: dict[str, int] = {}
+    for rule, count in counts.items():
+        if rule != "all":
+            key = rule.removesuffix("_default")
+            merged[key] = merged.get(key, 0) + count
+    return ", ".join(f"{count} {rule}" for rule, count in merged.items())

@@ -1,0 +1,238 @@
+"""What a suite will take, before anyone starts it: jobs, images, hours, downloads, disk, and who is asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fgvc.config.counts import expected_rows
+from fgvc.config.dataset import ArchiveSource
+from fgvc.config.method import UrlSource
+from fgvc.config.project import Project
+from fgvc.provenance.digests import value_sha256
+from fgvc.provenance.files import read_json, write_json
+from fgvc.workflow.jobs import TRAINING, Job, suite_jobs
+
+#: Multiply-accumulates per second in training (forward and backward), where no run was measured here yet:
+#: an A100-class GPU in 16 bit, and one core of a 2024 server CPU in fp32.
+ASSUMED_GPU_MACS_PER_S = 20e12
+ASSUMED_CPU_MACS_PER_S = 20e9
+
+#: A backward pass costs about two forward passes.
+TRAINING_PASSES = 3
+
+#: Bytes on disk of a training run's state while it runs, in units of its checkpoint (weights, momenta, two
+#: generations).
+STATE_CHECKPOINTS = 6
+
+
+@dataclass
+class Plan:
+    """The totals of a suite's plan; hours and images are of the jobs that remain."""
+
+    suite: str
+    jobs: dict[str, dict[str, int]] = field(default_factory=dict)
+    train_images: int = 0
+    uncounted: list[str] = field(default_factory=list)
+    gpu_hours: float = 0.0
+    cpu_hours: float = 0.0
+    basis: list[str] = field(default_factory=list)
+    download_gb: float = 0.0
+    download_unknown: list[str] = field(default_factory=list)
+    disk_gb: float = 0.0
+    free_gb: float = 0.0
+    attention: list[str] = field(default_factory=list)
+
+    @property
+    def remaining(self) -> int:
+        return sum(counts["to_do"] for counts in self.jobs.values())
+
+
+def make_plan(project: Project, suite_name: str) -> Plan:
+    """Plan a suite. Jobs whose records are there count as done; hours follow from cost records and from the
+    speed of earlier runs of the same variant on this machine, else from the stated assumptions.
+
+    Raises UnknownNameError for a suite that does not exist.
+    """
+    short = suite_name == project.settings.default_suite
+    jobs = suite_jobs(project, suite_name, short)
+    plan = Plan(suite_name)
+    for job in jobs:
+        counts = plan.jobs.setdefault(job.kind, {"to_do": 0, "done": 0})
+        counts["done" if job.is_done else "to_do"] += 1
+    remaining = [job for job in jobs if not job.is_done]
+    costs = _Costs(project, remaining)
+    for job in remaining:
+        if job.kind in TRAINING:
+            _add_training(project, plan, job, costs)
+    _add_downloads(project, plan, remaining)
+    _add_disk(project, plan, remaining, costs)
+    plan.free_gb = _free_bytes(project.root) / 1e9
+    plan.basis = sorted(set(plan.basis))
+    return plan
+
+
+class _Costs:
+    """MACs and checkpoint bytes of a variant at a size: from its cost record, else counted now and kept."""
+
+    def __init__(self, project: Project, jobs: list[Job]) -> None:
+        self.project = project
+        self.cache_path = project.paths.state("plan", "costs.json")
+        self.known: dict[str, dict[str, float]] = {}
+        if self.cache_path.is_file():
+            self.known = read_json(self.cache_path)
+        before = dict(self.known)
+        for job in jobs:
+            if job.kind in TRAINING and job.method and job.size and job.dataset:
+                self.of(job)
+        if self.known != before:
+            write_json(self.cache_path, self.known)
+
+    def of(self, job: Job) -> dict[str, float]:
+        assert job.method and job.size and job.dataset
+        variant = self.project.variant(job.method)
+        classes = self.project.dataset(job.dataset).classes
+        facts = variant.model_dump(mode="json", include={"method", "backbone", "options"})
+        key = value_sha256([facts, job.size])[:16]
+        if key not in self.known:
+            record = self.project.paths.cost(job.method, job.size, classes)
+            self.known[key] = (
+                _from_record(read_json(record)) if record.is_file() else self._count(job, classes)
+            )
+        return self.known[key]
+
+    def _count(self, job: Job, classes: int) -> dict[str, float]:
+        import torch
+
+        from fgvc.cost import count_dispatch, quick_macs
+        from fgvc.methods.build import build_variant
+
+        assert job.method and job.size
+        with torch.device("meta"):
+            model = build_variant(self.project, job.method, job.size, classes, with_weights=False)
+        scalars = sum(tensor.numel() for tensor in model.state_dict().values())
+        try:
+            macs = count_dispatch(model, job.size).macs
+        except (RuntimeError, AssertionError):  # a method that reads values cannot be counted on meta
+            macs = quick_macs(self.project, job.method, job.size, classes)
+        return {"macs": macs, "checkpoint_bytes": 4 * scalars}
+
+
+def _from_record(record: dict[str, Any]) -> dict[str, float]:
+    return {"macs": record["macs_g"] * 1e9, "checkpoint_bytes": record["checkpoint_mib"] * 2**20}
+
+
+def _add_training(project: Project, plan: Plan, job: Job, costs: _Costs) -> None:
+    assert job.method and job.size and job.dataset
+    recipe = project.variant(job.method).recipe
+    rows = expected_rows(project, job.dataset, "train" if job.kind == "search" else "train_val")
+    if rows is None:
+        plan.uncounted.append(job.dataset)
+        return
+    images = recipe.epochs * rows
+    plan.train_images += images
+    on_gpu = recipe.precision != "fp32"
+    measured = _measured_images_per_s(project, job.method, job.size)
+    if measured:
+        seconds = images / measured
+        plan.basis.append("speeds of earlier runs here")
+    else:
+        speed = ASSUMED_GPU_MACS_PER_S if on_gpu else ASSUMED_CPU_MACS_PER_S * recipe.threads
+        seconds = images * TRAINING_PASSES * costs.of(job)["macs"] / speed
+        plan.basis.append(
+            f"{speed / 1e12:g} TMAC/s on a GPU (assumed)"
+            if on_gpu
+            else f"{speed / 1e9:g} GMAC/s a CPU job (assumed)"
+        )
+    if on_gpu:
+        plan.gpu_hours += seconds / 3600
+    else:
+        plan.cpu_hours += seconds / 3600 * recipe.threads
+
+
+def _measured_images_per_s(project: Project, method: str, size: int) -> float | None:
+    """Median speed of finished runs of this variant and size on this machine."""
+    return _speeds(project.root).get((method, size))
+
+
+@cache
+def _speeds(root: Path) -> dict[tuple[str, int], float]:
+    found: dict[tuple[str, int], list[float]] = {}
+    patterns = ("results/runs/*/*/*/seed*/run.json", "results/sweeps/*/*/*/lr*/run.json")
+    for path in (p for pattern in patterns for p in root.glob(pattern)):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found.setdefault((record["method"], record["image_size"]), []).append(record["images_per_s"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return {key: sorted(speeds)[len(speeds) // 2] for key, speeds in found.items() if min(speeds) > 0}
+
+
+def _add_downloads(project: Project, plan: Plan, jobs: list[Job]) -> None:
+    for job in jobs:
+        if job.kind == "fetch" and job.dataset:
+            dataset = project.dataset(job.dataset)
+            if isinstance(dataset.source, ArchiveSource):
+                if dataset.download_bytes is None:
+                    plan.download_unknown.append(job.dataset)
+                else:
+                    plan.download_gb += dataset.download_bytes / 1e9
+            if dataset.access != "open":
+                plan.attention.append(f"{job.dataset}: {dataset.access.replace('_', ' ')}")
+        elif job.kind == "weights":
+            source = project.weights(job.label).source
+            if isinstance(source, UrlSource):
+                if source.bytes:
+                    plan.download_gb += source.bytes / 1e9
+                else:
+                    plan.download_unknown.append(job.label)
+
+
+def _add_disk(project: Project, plan: Plan, jobs: list[Job], costs: _Costs) -> None:
+    """Archives and their contents stand side by side; then one checkpoint a run, and the largest resume state."""
+    checkpoints = [costs.of(job)["checkpoint_bytes"] for job in jobs if job.kind == "train"]
+    plan.disk_gb = 2 * plan.download_gb + sum(checkpoints) / 1e9
+    plan.disk_gb += STATE_CHECKPOINTS * max(checkpoints, default=0) / 1e9
+
+
+def _free_bytes(root: Path) -> int:
+    import shutil
+
+    return shutil.disk_usage(root).free
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan as text: at most 20 lines of at most 100 columns."""
+    lines = [f"suite {plan.suite}: {plan.remaining} jobs to run, {_done(plan)} done"]
+    names = {"select_lr": "lr choice", "search": "lr search"}
+    for kind, counts in plan.jobs.items():
+        lines.append(f"  {names.get(kind, kind):<10} {counts['to_do']:>5} to run  {counts['done']:>5} done")
+    uncounted = f", and those of {_few(plan.uncounted)} (counts not known)" if plan.uncounted else ""
+    lines.append(f"images to train on: {plan.train_images:,}{uncounted}")
+    hours = [f"{_hours(plan.gpu_hours)} on a GPU"] if plan.gpu_hours else []
+    hours += [f"{_hours(plan.cpu_hours)} of CPU core time"] if plan.cpu_hours else []
+    lines.append("training takes about " + " and ".join(hours) if hours else "nothing left to train")
+    if plan.basis:
+        lines.append("  because: " + "; ".join(plan.basis))
+    unknown = f", and of unknown size: {_few(plan.download_unknown)}" if plan.download_unknown else ""
+    lines.append(f"downloads {plan.download_gb:.1f} GB{unknown}")
+    lines.append(f"disk about {plan.disk_gb:.1f} GB; free here {plan.free_gb:.0f} GB")
+    if plan.attention:
+        lines.append(f"need you: {_few(plan.attention)} (what to do: fgvc describe DATASET)")
+    return lines
+
+
+def _done(plan: Plan) -> int:
+    return sum(counts["done"] for counts in plan.jobs.values())
+
+
+def _few(names: list[str], most: int = 4) -> str:
+    unique = list(dict.fromkeys(names))
+    return ", ".join(unique[:most]) + (f" and {len(unique) - most} more" if len(unique) > most else "")
+
+
+def _hours(hours: float) -> str:
+    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:,.0f} hours"

@@ -1,0 +1,156 @@
+"""Inputs and params of the rules. Parsing the Snakefile imports this and nothing heavy.
+
+Paths are relative to the project, as Snakemake wants them. ``params`` hold what should make a rule run again:
+digests of the part of ``params/`` that matters, and the stage's version.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fgvc.config.grid import Cell, RateSearch, cells, rate_search
+from fgvc.config.identity import recipe_sha256
+from fgvc.config.paths import Paths
+from fgvc.config.project import Project
+from fgvc.config.stages import version
+from fgvc.config.suite import AccuracyTable
+from fgvc.provenance.digests import value_sha256
+
+TABLE_SUFFIXES = ("tex", "md", "csv")
+FIGURE_SUFFIXES = ("pdf", "png")
+
+
+def has_gpu() -> bool:
+    """Whether this machine seems to have an NVIDIA GPU that jobs may use (torch is not imported)."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Answers for the rules of one project."""
+
+    project: Project
+
+    @cached_property
+    def paths(self) -> Paths:
+        return Paths(Path())
+
+    @cached_property
+    def gpus_per_training(self) -> int:
+        """GPUs that a training or evaluation job asks for here."""
+        wanted = self.project.settings.device
+        return int(wanted == "cuda" or (wanted == "auto" and has_gpu()))
+
+    # --- data -------------------------------------------------------------------------------------
+    def dataset_sha256(self, dataset: str) -> str:
+        """Digest of what a dataset's YAML says about its source, layout and splits."""
+        facts = self.project.dataset(dataset).model_dump(
+            mode="json", include={"classes", "source", "layout", "split", "expected"}
+        )
+        return value_sha256([facts, version("data")])
+
+    def split_sha256(self, dataset: str) -> str:
+        return value_sha256([self.dataset_sha256(dataset), version("split")])
+
+    def weights_sha256(self, weights: str) -> str:
+        facts = self.project.weights(weights).model_dump(
+            mode="json", include={"architecture", "source", "format", "mean", "std"}
+        )
+        return value_sha256([facts, version("weights")])
+
+    # --- training ---------------------------------------------------------------------------------
+    def training_inputs(self, dataset: str, method: str) -> list[str]:
+        """Small records that a run depends on; the images and tensors behind them are vouched for by these."""
+        weights = self.project.variant(method).weights
+        records = [self.paths.split_record(dataset)]
+        if weights is not None:
+            records.append(self.paths.weights_record(weights))
+        return [str(record) for record in records]
+
+    def recipe_sha256(self, dataset: str, method: str) -> str:
+        return recipe_sha256(self.project, dataset, method)
+
+    def threads(self, method: str) -> int:
+        return self.project.variant(method).recipe.threads
+
+    def search(self, dataset: str, method: str, size: str) -> RateSearch:
+        return rate_search(self.project, Cell(dataset, method, int(size)))
+
+    def candidates(self, dataset: str, method: str, size: str) -> list[str]:
+        """Metrics of the runs among which the learning rate is chosen; none when nothing is searched."""
+        search = self.search(dataset, method, size)
+        rates = search.rates if search.is_searched else ()
+        return [str(self.paths.sweep_dir(dataset, method, size, rate) / "metrics.json") for rate in rates]
+
+    # --- cost -------------------------------------------------------------------------------------
+    def cost_sha256(self, method: str) -> str:
+        variant = self.project.variant(method)
+        facts = variant.model_dump(mode="json", include={"method", "backbone", "options", "train"})
+        return value_sha256([facts, version("cost")])
+
+    # --- tables and figures -----------------------------------------------------------------------
+    def suite(self, suite: str | None) -> str:
+        return suite or self.project.settings.default_suite
+
+    def metrics_of(self, suite: str | None, size: int) -> list[str]:
+        """Metrics of every run of a suite at one size."""
+        name = self.suite(suite)
+        return [
+            str(self.paths.run_dir(c.dataset, c.method, c.size, seed) / "metrics.json")
+            for c in cells(self.project, name, [size])
+            for seed in self.project.suite(name).seeds
+        ]
+
+    def stats_of(self, suite: str | None) -> list[str]:
+        return [str(self.paths.stats(d)) for d in self.project.suite(self.suite(suite)).datasets]
+
+    def costs_of(self, suite: str | None, size: int) -> list[str]:
+        """Cost records of a suite's methods, with the class counts of its datasets."""
+        name = self.suite(suite)
+        return sorted(
+            {
+                str(self.paths.cost(c.method, c.size, self.project.dataset(c.dataset).classes))
+                for c in cells(self.project, name, [size])
+            }
+        )
+
+    def table_inputs(self, suite: str | None, name: str) -> list[str]:
+        table = self.project.table(name)
+        if isinstance(table, AccuracyTable):
+            return self.metrics_of(suite, table.image_size)
+        return self.stats_of(suite)
+
+    def figure_inputs(self, suite: str | None, name: str) -> list[str]:
+        size = self.project.figure(name).image_size
+        return self.metrics_of(suite, size) + self.costs_of(suite, size)
+
+    def shown_sha256(self, suite: str | None, kind: str, name: str) -> str:
+        """Digest of everything in ``params/`` that a table or figure shows: titles, groups, captions, seeds."""
+        project, suite_name = self.project, self.suite(suite)
+        listed = project.suite(suite_name)
+        shown: list[Any] = [
+            project.table(name).model_dump() if kind == "table" else project.figure(name).model_dump(),
+            listed.model_dump(mode="json", exclude={"title", "description", "tables", "figures"}),
+            [project.dataset(d).model_dump(mode="json", include=_SHOWN_OF_DATASET) for d in listed.datasets],
+            [project.variant(m).model_dump(mode="json", include=_SHOWN_OF_VARIANT) for m in listed.methods],
+            version("table"),
+        ]
+        return value_sha256(shown)
+
+    def targets(self, suite: str | None) -> list[str]:
+        """Every table and figure of a suite (None: the default suite, under its short path)."""
+        listed = self.project.suite(self.suite(suite))
+        tables = [f"{self.paths.table(suite, t)}.{s}" for t in listed.tables for s in TABLE_SUFFIXES]
+        figures = [f"{self.paths.figure(suite, f)}.{s}" for f in listed.figures for s in FIGURE_SUFFIXES]
+        return tables + figures
+
+
+_SHOWN_OF_DATASET = {"title", "classes", "split", "pretraining_overlap", "unverified"}
+_SHOWN_OF_VARIANT = {"title", "group", "backbone_title", "weights"}

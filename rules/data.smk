@@ -1,0 +1,71 @@
+# Datasets, weights, splits and size statistics.
+
+
+rule fetch:
+    output:
+        record="data/{dataset}.json",
+        index="data/{dataset}.csv",
+    params:
+        source=lambda w: RULES.dataset_sha256(w.dataset),
+    log:
+        "logs/fetch/{dataset}.log",
+    benchmark:
+        "benchmarks/jobs/fetch/{dataset}.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "{FGVC} data fetch {wildcards.dataset} > {log} 2>&1"
+
+
+rule weights:
+    output:
+        record="data/weights/{weights}.json",
+        tensors="data/weights/{weights}.safetensors",
+    params:
+        source=lambda w: RULES.weights_sha256(w.weights),
+    log:
+        "logs/weights/{weights}.log",
+    benchmark:
+        "benchmarks/jobs/weights/{weights}.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "{FGVC} weights fetch {wildcards.weights} > {log} 2>&1"
+
+
+rule split:
+    input:
+        "data/{dataset}.json",
+    output:
+        record="results/splits/{dataset}/split.json",
+        lists=expand(
+            "results/splits/{{dataset}}/{part}.csv",
+            part=["train", "val", "train_val", "test", "classes"],
+        ),
+    params:
+        rule=lambda w: RULES.split_sha256(w.dataset),
+    log:
+        "logs/split/{dataset}.log",
+    benchmark:
+        "benchmarks/jobs/split/{dataset}.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "{FGVC} data split {wildcards.dataset} > {log} 2>&1"
+
+
+rule stats:
+    input:
+        "results/splits/{dataset}/split.json",
+    output:
+        "results/stats/{dataset}.json",
+    params:
+        stage=version("stats"),
+    log:
+        "logs/stats/{dataset}.log",
+    benchmark:
+        "benchmarks/jobs/stats/{dataset}.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "{FGVC} data stats {wildcards.dataset} > {log} 2>&1"

@@ -1,0 +1,91 @@
+# Tables and figures of a suite: results/SUITE/…, and results/… for the default suite.
+
+
+rule table:
+    input:
+        lambda w: RULES.table_inputs(w.suite, w.table),
+    output:
+        tex="results/{suite}/tables/{table}.tex",
+        md="results/{suite}/tables/{table}.md",
+        csv=report(
+            "results/{suite}/tables/{table}.csv",
+            caption="../workflow/report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "suite": "{suite}"},
+        ),
+    params:
+        shown=lambda w: RULES.shown_sha256(w.suite, "table", w.table),
+        suite=lambda w: f"--suite {w.suite}",
+    log:
+        "logs/table/{suite}/{table}.log",
+    benchmark:
+        "benchmarks/jobs/table/{suite}/{table}.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "{FGVC} table {wildcards.table} {params.suite} --write > {log} 2>&1"
+
+
+use rule table as table_default with:
+    input:
+        lambda w: RULES.table_inputs(None, w.table),
+    output:
+        tex="results/tables/{table}.tex",
+        md="results/tables/{table}.md",
+        csv=report(
+            "results/tables/{table}.csv",
+            caption="../workflow/report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "suite": "(default)"},
+        ),
+    params:
+        shown=lambda w: RULES.shown_sha256(None, "table", w.table),
+        suite="",
+    log:
+        "logs/table/{table}.log",
+    benchmark:
+        "benchmarks/jobs/table/{table}.tsv"
+
+
+rule figure:
+    input:
+        lambda w: RULES.figure_inputs(w.suite, w.figure),
+    output:
+        pdf="results/{suite}/figures/{figure}.pdf",
+        png=report(
+            "results/{suite}/figures/{figure}.png",
+            caption="../workflow/report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "suite": "{suite}"},
+        ),
+    params:
+        shown=lambda w: RULES.shown_sha256(w.suite, "figure", w.figure),
+        suite=lambda w: f"--suite {w.suite}",
+    log:
+        "logs/figure/{suite}/{figure}.log",
+    benchmark:
+        "benchmarks/jobs/figure/{suite}/{figure}.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "{FGVC} figure {wildcards.figure} {params.suite} > {log} 2>&1"
+
+
+use rule figure as figure_default with:
+    input:
+        lambda w: RULES.figure_inputs(None, w.figure),
+    output:
+        pdf="results/figures/{figure}.pdf",
+        png=report(
+            "results/figures/{figure}.png",
+            caption="../workflow/report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "suite": "(default)"},
+        ),
+    params:
+        shown=lambda w: RULES.shown_sha256(None, "figure", w.figure),
+        suite="",
+    log:
+        "logs/figure/{figure}.log",
+    benchmark:
+        "benchmarks/jobs/figure/{figure}.tsv"
