@@ -27,9 +27,10 @@ def ensure_torchvision_ops() -> bool:
         return False
     if hasattr(torch.ops.torchvision, "nms") or _load_compiled_operators():
         return True
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
     _declared = library
     return False
 
@@ -41,7 +42,7 @@ def _load_compiled_operators() -> bool:
         return False
     for binary in sorted(Path(spec.origin).parent.glob("_C*.so")):
         try:
-            torch.ops.load_library(str(binary))
+            torch.ops.load_library(str(binary))  # type: ignore[no-untyped-call]
         except OSError:
             continue
         return hasattr(torch.ops.torchvision, "nms")

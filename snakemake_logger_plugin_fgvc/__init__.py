@@ -18,13 +18,14 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
 from fgvc.workflow.display import Display, JobView
+from fgvc.workflow.targets import result_places, suites_of
 
 _NOTHING = "Nothing to be done"
-#: Closing words of Snakemake that would stand after the list of failures, which must be last.
-_SILENCED = ("At least one job did not complete", "Complete log", "Exiting because a job execution failed")
+#: What Snakemake says of failed jobs: the display and the closing list of failures say it better.
+_SILENCED = ("At least one job did not complete", "CalledProcessError in file", "Exiting because a job")
 
 
-class LogHandler(LogHandlerBase):
+class LogHandler(LogHandlerBase):  # type: ignore[misc]
     """Shows a run with our display, everything else with Snakemake's own handler."""
 
     def __post_init__(self) -> None:
@@ -81,9 +82,10 @@ class LogHandler(LogHandlerBase):
         match event:
             case LogEvent.RUN_INFO:
                 stats = {str(k): int(v) for k, v in facts.stats.items() if k != "total"}
-                display.begin(stats)
+                project = display.project
+                display.begin(stats, suites_of(project, sys.argv[1:]))
             case LogEvent.JOB_INFO:
-                display.know(
+                display.start(
                     facts.jobid,
                     JobView(
                         facts.rule_name,
@@ -92,12 +94,10 @@ class LogHandler(LogHandlerBase):
                         int(facts.threads or 1),
                     ),
                 )
-            case LogEvent.JOB_STARTED:
-                display.start(facts.jobs)
             case LogEvent.JOB_FINISHED:
                 display.finish(facts.job_id)
             case LogEvent.JOB_ERROR:
-                display.fail(facts.jobid)
+                display.fail(facts.jobid, facts.rule_name)
             case LogEvent.RESOURCES_INFO:
                 display.cores = int(getattr(facts, "cores", None) or display.cores)
             case None | LogEvent.ERROR:
@@ -109,19 +109,12 @@ class LogHandler(LogHandlerBase):
         text = record.getMessage() if record.msg else ""
         if text.startswith(_NOTHING):
             display.say("nothing to be done: everything asked for is there and up to date")
-            for line in _places():
+            for line in result_places(display.project, sys.argv[1:]):
                 display.say(line)
-        elif record.levelno >= logging.WARNING and text and not text.startswith(_SILENCED):
+        elif record.levelno >= logging.WARNING and text and not any(words in text for words in _SILENCED):
             display.say(text)
 
     def close(self) -> None:
         if self.display is not None:
             self.display.close()
         super().close()
-
-
-def _places() -> list[str]:
-    """Where the results of this command line are."""
-    from fgvc.workflow.targets import result_places
-
-    return result_places(Project.find(), sys.argv[1:])

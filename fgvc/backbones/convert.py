@@ -152,7 +152,8 @@ def resize_positions(pos_embed: Tensor, grid: int, num_prefix: int, how: str) ->
     if old == grid:
         return pos_embed
     if how == "timm":
-        return resample_abs_pos_embed(pos_embed, [grid, grid], num_prefix_tokens=num_prefix)
+        resized: Tensor = resample_abs_pos_embed(pos_embed, [grid, grid], num_prefix_tokens=num_prefix)
+        return resized
     prefix, patches = pos_embed[:, :num_prefix], pos_embed[0, num_prefix:]
     square = patches.reshape(old, old, -1).numpy()
     zoomed = ndimage.zoom(square, (grid / old, grid / old, 1), order=1)

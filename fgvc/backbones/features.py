@@ -30,7 +30,7 @@ class FeatureBackbone(nn.Module):
                 f"the backbone '{backbone}' is a ViT, not a CNN",
                 cure="use the method class 'vit', or a CNN backbone",
             )
-        self.width: int = self.cnn.num_features
+        self.width: int = int(self.cnn.num_features)  # type: ignore[arg-type]
         self.pooled_width: int = getattr(self.cnn, "head_hidden_size", None) or self.width
 
     def forward(self, images: Tensor) -> Tensor:

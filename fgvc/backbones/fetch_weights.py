@@ -47,7 +47,7 @@ def fetch_weights(
             return found, True
         if isinstance(weights.source, PackageSource):
             path, place = package_file(weights.source), f"package {weights.source.package}"
-            _check(path, weights.source.sha256, None, weights.source.bytes, project, name)
+            _check(path, weights.source.sha256, None, weights.source.bytes, name)
         else:
             path, place = _obtain(project, name, weights.source, mirror, progress)
         return store(project, name, path, place), False
@@ -67,7 +67,7 @@ def _obtain(
     folder = mirror_folder(project, mirror)
     in_mirror = folder / "weights" / source.file if folder else None
     if in_mirror and in_mirror.is_file():
-        _check(in_mirror, source.sha256, source.md5, source.bytes, project, name)
+        _check(in_mirror, source.sha256, source.md5, source.bytes, name)
         return in_mirror, f"mirror weights/{source.file}"
     cached = project.paths.data_dir(".downloads") / source.file
     if not cached.is_file():
@@ -92,18 +92,16 @@ def _obtain(
                 f"to {place} and give --mirror (or FGVC_MIRROR)",
             ) from None
         try:
-            _check(part, source.sha256, source.md5, source.bytes, project, name)
+            _check(part, source.sha256, source.md5, source.bytes, name)
         except FgvcError:
             part.unlink()  # a wrong file must not be resumed
             raise
         part.replace(cached)
-    _check(cached, source.sha256, source.md5, source.bytes, project, name)
+    _check(cached, source.sha256, source.md5, source.bytes, name)
     return cached, source.url
 
 
-def _check(
-    path: Path, sha256: str | None, md5: str | None, size: int | None, project: Project, name: str
-) -> None:
+def _check(path: Path, sha256: str | None, md5: str | None, size: int | None, name: str) -> None:
     """Compare a file with what the registry says of it (digests may be given by their first digits)."""
     problem = None
     if size is not None and path.stat().st_size != size:

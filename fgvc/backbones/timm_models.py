@@ -26,17 +26,15 @@ default_cfgs: dict[str, dict[str, Any]] = {
 }
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def vit_pico_patch16_224(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """ViT-Pico/16: width 128, depth 4, 2 heads, 0.9 M parameters. Small enough to train on two CPU cores."""
     shape = {"patch_size": 16, "embed_dim": 128, "depth": 4, "num_heads": 2}
-    return _create_vision_transformer(  # type: ignore[no-any-return]
-        "vit_pico_patch16_224", pretrained=pretrained, **{**shape, **kwargs}
-    )
+    return _create_vision_transformer("vit_pico_patch16_224", pretrained=pretrained, **{**shape, **kwargs})
 
 
 def base_name(backbone: str) -> str:
-    """The architecture part of a timm name: ``vit_base_patch16_224.orig_in21k`` → ``vit_base_patch16_224``."""
+    """The architecture in a timm name: ``resnet101`` of ``resnet101.a1h_in1k``."""
     return backbone.partition(".")[0]
 
 

@@ -70,7 +70,7 @@ def stats(dataset: DatasetName, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(record, indent=2))
         return
-    whole = record["parts"]["all"]
+    whole = record["all"]
     height, width = whole["height_px"], whole["width_px"]
     print(
         f"{name}: {whole['images']} images, height {height['mean']:.0f} ± {height['std']:.0f} px, "

@@ -172,6 +172,4 @@ def cost(
         f"({record['flops_g']:.4g} GFLOPs), {record['params_m']:.4g} M parameters "
         f"({record['trainable_params_m']:.4g} M train), {record['forward_passes']} pass(es)"
     )
-    print(
-        f"counts agree within {record['agreement_pct']:.2f} %; other operations: {record['other_ops_g']:.3g} G"
-    )
+    print(f"counts agree within {record['agreement_pct']:.2f} %; other ops: {record['other_ops_g']:.3g} G")

@@ -21,7 +21,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def load_model(model: type[ModelT], path: Path, shown_as: str | None = None) -> ModelT:
-    """Read ``path`` and validate it as ``model``; the error names the file, the line, the key and the cure."""
+    """Read ``path`` and validate it as ``model``; the error names file, line, key and cure."""
     return validate(model, read_yaml(path, shown_as), shown_as)
 
 

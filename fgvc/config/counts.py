@@ -20,8 +20,8 @@ def expected_rows(project: Project, dataset: str, part: SplitName) -> int | None
         return facts.expected[part].rows
     if facts.source.kind == "generated":
         counts = facts.source.counts
-        parts = ("train", "val") if part == "train_val" else (part,)
-        return facts.classes * sum(counts[p] for p in parts)
+        whole_part = counts["train"] + counts["val"] if part == "train_val" else counts[part]
+        return facts.classes * whole_part
     whole = facts.expected.get("train_val")
     if part == "train" and whole and facts.split.train_fraction:
         return int(whole.rows * facts.split.train_fraction)

@@ -59,8 +59,9 @@ def rate_search(project: Project, cell: Cell) -> RateSearch:
 
 def rate_searches(project: Project) -> dict[Cell, RateSearch]:
     """The search of every cell of every suite (see `rate_search`)."""
-    if ("grid", "searches") in project._cache:
-        return project._cache["grid", "searches"]
+    cached: dict[Cell, RateSearch] | None = project._cache.get(("grid", "searches"))
+    if cached is not None:
+        return cached
     found: dict[Cell, RateSearch] = {}
     for name, suite in project.suites():
         for cell in cells(project, name):

@@ -41,7 +41,7 @@ class Project:
 
     @classmethod
     def find(cls, start: Path | None = None) -> Project:
-        """The project of ``$FGVC_PROJECT``, or of the nearest folder upwards that holds ``params/config.yaml``."""
+        """The project of ``$FGVC_PROJECT``, or the nearest folder upwards with ``params/config.yaml``."""
         named = os.environ.get("FGVC_PROJECT")
         first = Path(named) if named else (start or Path.cwd())
         for folder in [first.absolute(), *first.absolute().parents]:
@@ -89,7 +89,8 @@ class Project:
     def _cached(self, kind: Kind, name: str, model: type[ModelT]) -> ModelT:
         if (kind, name) not in self._cache:
             self._cache[kind, name] = self._load(kind, name, model)
-        return self._cache[kind, name]
+        found: ModelT = self._cache[kind, name]
+        return found
 
     @cached_property
     def aliases(self) -> dict[str, str]:
@@ -126,8 +127,9 @@ class Project:
 
     def variant(self, name: str) -> Variant:
         """A method variant, its recipe merged with the base it names."""
-        if ("method", name) in self._cache:
-            return self._cache["method", name]
+        cached: Variant | None = self._cache.get(("method", name))
+        if cached is not None:
+            return cached
         path = self.file("method", name)
         shown = self.paths.shown(path)
         source = read_yaml(path, shown)
@@ -151,10 +153,12 @@ class Project:
         return variant
 
     def table(self, name: str) -> Table:
-        return self._tagged("table", name, AccuracyTable, SizeTable)
+        table: Table = self._tagged("table", name, AccuracyTable, SizeTable)
+        return table
 
     def figure(self, name: str) -> Figure:
-        return self._tagged("figure", name, CostFigure)
+        figure: Figure = self._tagged("figure", name, CostFigure)
+        return figure
 
     def _tagged(self, kind: Kind, name: str, *models: type[Model]) -> Any:
         """A file whose key ``kind`` says which of several models it is."""
@@ -178,8 +182,9 @@ class Project:
 
     def suite(self, name: str) -> Suite:
         """A suite whose every name exists. Raises UnknownNameError with file and line otherwise."""
-        if ("suite", name) in self._cache:
-            return self._cache["suite", name]
+        cached: Suite | None = self._cache.get(("suite", name))
+        if cached is not None:
+            return cached
         path = self.file("suite", name)
         shown = self.paths.shown(path)
         source = read_yaml(path, shown)

@@ -48,7 +48,7 @@ def account(project: Project, name: str, why: str, *, raised: bool) -> str:
     known = lock.get(name, {"version": 0, "entries": []})
     version = STAGES[name].version
     if raised != (version > known["version"]):
-        state = f"the version of '{name}' is {version} in fgvc/config/stages.py and {known['version']} in the lock"
+        state = f"'{name}' has version {version} in fgvc/config/stages.py, {known['version']} in the lock"
         cure = "raise it in stages.py first" if raised else "it was raised: use --raised"
         raise FgvcError(state, cure=cure)
     entry = {"version": version, "effect": "numeric" if raised else "none", "why": why}

@@ -23,7 +23,7 @@ class Suite(Model):
     image_sizes: list[ImageSize] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)
     learning_rates: list[LearningRate] | dict[str, list[LearningRate]] = Field(
-        description="searched on val with the first seed; a list, or a list per method ('default' for the rest)"
+        description="searched on val with the first seed; a list, or one per method ('default': the rest)"
     )
     tables: list[str] = Field(min_length=1)
     figures: list[str] = Field(default_factory=list)

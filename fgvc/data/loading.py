@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,11 +150,11 @@ def _collate(items: list[Item | FgvcError]) -> Batch | FgvcError:
     for item in items:
         if isinstance(item, FgvcError):
             return item
-    images, targets, indices = zip(*items, strict=True)  # type: ignore[arg-type]
+    images, targets, indices = zip(*items, strict=True)
     return Batch(torch.stack(images), torch.tensor(targets), torch.tensor(indices))
 
 
-def batches_of(loader: DataLoader[Batch | FgvcError]) -> Iterator[Batch]:
+def batches_of(loader: DataLoader[Any]) -> Iterator[Batch]:
     """The batches of a loader. Raises the FgvcError of the first undecodable image."""
     for batch in loader:
         if isinstance(batch, FgvcError):
@@ -167,7 +168,7 @@ def _one_thread(_worker: int) -> None:
 
 def train_loader(
     images: ImageSet, batches: EpochBatches, workers: int, pin_memory: bool
-) -> DataLoader[Batch | FgvcError]:
+) -> DataLoader[Any]:
     """All batches of a run, in order, decoded by ``workers`` processes (0: in this one)."""
     return DataLoader(
         images,
@@ -181,7 +182,7 @@ def train_loader(
 
 def eval_loader(
     images: ImageSet, batch_size: int, workers: int, pin_memory: bool
-) -> DataLoader[Batch | FgvcError]:
+) -> DataLoader[Any]:
     """Every sample once, in list order; the last batch may be smaller."""
     order = [(0, index) for index in range(len(images))]
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -113,7 +113,8 @@ def render(class_id: int, index: int) -> Image.Image:
     # The canvas is larger than the picture so that rotation leaves no empty corner.
     side = int(1.5 * max(width, height))
     canvas = Image.new("RGB", (side, side), tuple(int(v) for v in ground))
-    _draw_lines(ImageDraw.Draw(canvas), font, rng, side, size_px, tuple(int(v) for v in ink))
+    red, green, blue = (int(v) for v in ink)
+    _draw_lines(ImageDraw.Draw(canvas), font, rng, side, size_px, (red, green, blue))
     canvas = canvas.rotate(angle_deg, resample=Image.Resampling.BICUBIC)
     left, top = (side - width) // 2, (side - height) // 2
     picture = canvas.crop((left, top, left + width, top + height))

@@ -17,7 +17,7 @@ from fgvc.config.stages import version
 from fgvc.data.loading import ImageSet, Sample, batches_of, eval_loader
 from fgvc.data.splits import read_class_names, read_split
 from fgvc.data.transforms import eval_pipeline, normalisation
-from fgvc.device import choose_device, describe_device, loader_workers, set_threads
+from fgvc.device import choose_device, describe_device, loader_workers, prepare_process
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import compute_metrics
 from fgvc.methods.build import build_variant, load_checkpoint
@@ -147,7 +147,7 @@ def _predictions(
     dataset, size = project.dataset(record["dataset"]), record["image_size"]
     recipe = project.variant(record["method"]).recipe.resolved()
     device = choose_device(wanted_device or project.settings.device)
-    set_threads(recipe.threads)
+    prepare_process(recipe.threads)
     if model is None:
         checkpoint = directory / "model.safetensors"
         if not checkpoint.is_file() or file_sha256(checkpoint) != record["model_sha256"]:

@@ -1,4 +1,4 @@
-"""The contract of a method: what goes in, what comes out, what trains, and the registry that knows them all."""
+"""The contract of a method: what goes in, what comes out, what trains; and the registry of all methods."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Method(nn.Module):
         super().__init__()
         self.spec = spec
         self.options = options
-        #: Cross-entropy, with label smoothing when the recipe says so; takes class ids [B] or soft targets [B, K].
+        #: Cross-entropy, smoothed when the recipe says so; takes class ids [B] or soft targets [B, K].
         self.classification_loss: nn.Module = nn.CrossEntropyLoss()
 
     def forward(self, images: Tensor) -> MethodOutput:
@@ -112,7 +112,7 @@ class Method(nn.Module):
 
     @property
     def batch_coupled(self) -> bool:
-        """Whether an image's gradient depends on the rest of its batch (then batches may not be split freely)."""
+        """Whether an image's gradient depends on the rest of its batch (which then may not be split)."""
         return self.couples_batch or any(
             isinstance(m, _BatchNorm) and any(p.requires_grad for p in m.parameters(recurse=False))
             for m in self.modules()

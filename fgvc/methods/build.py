@@ -53,7 +53,7 @@ def create_model(
         project = project or Project.find()
         if not fits(project.weights(weights), backbone):
             raise FgvcError(
-                f"the weights '{weights}' are for {project.weights(weights).architecture}, not for {backbone}",
+                f"the weights '{weights}' fit {project.weights(weights).architecture}, not {backbone}",
                 cure="fgvc list weights",
             )
         load_into(model.backbone, project, weights, position_resize)

@@ -13,8 +13,8 @@ HEAD_INITS = ("zeros", "default")
 def linear_head(width: int, num_classes: int, init: HeadInit = "zeros") -> nn.Linear:
     """The classifier [B, width] → [B, K].
 
-    ``zeros`` starts from the uniform prediction, as the GLSim code base does (glsim.py: head zeros), and makes
-    the first step independent of a random head; ``default`` is torch's initialisation.
+    ``zeros`` starts from the uniform prediction, as the GLSim code base does (glsim.py), and makes the
+    first step independent of a random head; ``default`` is torch's initialisation.
     """
     head = nn.Linear(width, num_classes)
     if init == "zeros":

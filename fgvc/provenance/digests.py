@@ -28,7 +28,7 @@ def value_sha256(value: Any) -> str:
 
 
 def tree_sha256(files: Iterable[tuple[str, str]]) -> str:
-    """Digest of a tree from ``(relative path, sha256)`` pairs: SHA-256 of the sorted ``sha256  path`` lines."""
+    """Digest of a tree of ``(relative path, sha256)``: SHA-256 of the sorted ``sha256  path`` lines."""
     lines = sorted(f"{digest}  {path}\n" for path, digest in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -34,7 +34,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         # mkstemp makes files private; results are as readable as the user's umask allows.
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, target)
+        temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
         raise _unwritable(target, error) from error

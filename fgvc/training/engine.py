@@ -229,7 +229,7 @@ class Trainer:
         with autocast(self.device, self.recipe):
             output = self.model(images)
             terms = self.model.loss(output, targets)
-        self.scaler.scale(terms["total"] / self.accumulate).backward()
+        self.scaler.scale(terms["total"] / self.accumulate).backward()  # type: ignore[no-untyped-call]
         self.epoch.add(terms, output.logits, labels)
 
     def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:

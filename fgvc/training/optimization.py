@@ -16,13 +16,14 @@ from fgvc.provenance.digests import seed_from
 
 def make_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
     """timm's optimizer over the parameters that train (no weight decay on biases and norms)."""
-    return create_optimizer_v2(
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model,
         opt=recipe.optimizer,
         lr=learning_rate,
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
     )
+    return optimizer
 
 
 class Schedule:
@@ -73,11 +74,13 @@ def mix(mixing: Mixup, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
 
 
 def classification_loss(recipe: Recipe, mixes: bool) -> nn.Module:
-    """Cross-entropy for class ids, smoothed when the recipe says so; for soft targets when images are mixed."""
+    """Cross-entropy: for class ids, smoothed as the recipe says; for soft targets when images are mixed."""
     if mixes:
-        return SoftTargetCrossEntropy()
+        soft: nn.Module = SoftTargetCrossEntropy()
+        return soft
     if recipe.label_smoothing:
-        return LabelSmoothingCrossEntropy(recipe.label_smoothing)
+        smoothed: nn.Module = LabelSmoothingCrossEntropy(recipe.label_smoothing)
+        return smoothed
     return nn.CrossEntropyLoss()
 
 

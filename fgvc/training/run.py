@@ -29,7 +29,7 @@ from fgvc.device import (
     describe_device,
     loader_workers,
     peak_device_memory_mib,
-    set_threads,
+    prepare_process,
 )
 from fgvc.errors import FgvcError
 from fgvc.methods.build import build_variant
@@ -119,7 +119,7 @@ def _check_inputs(spec: RunSpec) -> None:
 
 def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult:
     recipe, started = spec.recipe, time.monotonic()
-    set_threads(recipe.threads)
+    prepare_process(recipe.threads)
     say(f"{spec.label}: training on {describe_device(device)['name']}, {recipe.threads} torch thread(s)")
     torch.manual_seed(spec.seed)
     model = build_variant(spec.project, spec.method, spec.image_size, spec.num_classes, with_weights=True).to(

@@ -71,9 +71,10 @@ def select_learning_rate(project: Project, cell: Cell) -> dict[str, Any]:
 
 def _candidate(project: Project, cell: Cell, rate: float) -> dict[str, Any]:
     directory = project.paths.sweep_dir(cell.dataset, cell.method, cell.size, rate)
+    ids = f"{cell.dataset} {cell.method} --size {cell.size}"
     metrics = read_json(
         directory / EVALUATION_FILES[1],
-        made_by=f"fgvc train {cell.dataset} {cell.method} --size {cell.size} --lr {rate_text(rate)} --split train",
+        made_by=f"fgvc train {ids} --lr {rate_text(rate)} --split train",
     )
     return {
         "learning_rate": rate,

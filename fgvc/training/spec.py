@@ -129,6 +129,7 @@ def chosen_rate(project: Project, dataset: str, method: str, image_size: int) ->
         raise FgvcError(
             f"no learning rate was chosen for {dataset}/{method}/{image_size} yet",
             file=project.paths.shown(path),
-            cure=f"give one with --lr, or make the choice: snakemake --cores 1 -- {project.paths.shown(path)}",
+            cure=f"give one with --lr, or let it be chosen:\n"
+            f"snakemake --cores 1 -- {project.paths.shown(path)}",
         )
     return float(read_json(path)["learning_rate"])

@@ -1,4 +1,4 @@
-"""What a run of the workflow looks like: job i of N, what each running job is at, and the time left for the whole.
+"""What a run of the workflow looks like: job i of N, what each job is at, and the time left for the whole.
 
 On a terminal a few lines that are redrawn; elsewhere a line when a job ends. Fed by the logger plugin with
 Snakemake's events, and by the progress files of the training jobs.
@@ -10,7 +10,6 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,6 +21,7 @@ from rich.text import Text
 from fgvc.config.project import Project
 from fgvc.provenance.durations import duration_text
 from fgvc.workflow.estimate import Estimate
+from fgvc.workflow.jobs import suite_jobs
 
 #: Words for rules whose names are not verbs.
 _WORDS = {
@@ -41,23 +41,28 @@ class JobView:
     wildcards: dict[str, str]
     log: str
     threads: int = 1
-    started: float | None = None
+    started: float = field(default_factory=time.monotonic)
     progress: dict[str, Any] | None = None
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Its rule and what it is about, spelled as `fgvc.workflow.jobs` does."""
+        return self.rule.removesuffix("_default"), self.about
+
+    @property
     def label(self) -> str:
-        """``train typefaces/vit_pico/224 seed 1``, from the rule and its wildcards."""
+        """``train typefaces/vit_pico/224 seed 1``."""
+        rule, about = self.key
+        suite = f"{self.wildcards['suite']}/" if "suite" in self.wildcards else ""
+        return f"{_WORDS.get(rule, rule)} {suite}{about}".strip()
+
+    @property
+    def about(self) -> str:
         w = self.wildcards
-        parts = [
-            w[key]
-            for key in ("suite", "dataset", "weights", "method", "size", "classes", "table", "figure")
-            if key in w
-        ]
-        text = "/".join(parts)
+        names = ("dataset", "weights", "method", "size", "classes", "table", "figure")
+        text = "/".join(w[name] for name in names if name in w)
         text += f" seed {w['seed']}" if "seed" in w else ""
-        text += f" lr {w['lr']}" if "lr" in w else ""
-        rule = self.rule.removesuffix("_default")
-        return f"{_WORDS.get(rule, rule)} {text}".strip()
+        return text + (f" lr {w['lr']}" if "lr" in w else "")
 
     def state_directory(self, project: Project) -> Path | None:
         w = self.wildcards
@@ -80,13 +85,14 @@ class JobView:
             return
 
     def line(self) -> str:
-        running = duration_text(time.monotonic() - (self.started or time.monotonic()))
+        running = duration_text(time.monotonic() - self.started)
         if not self.progress:
             return f"{self.label}  {running}"
         p = self.progress
         return (
             f"{self.label}  epoch {p['epoch']}/{p['epochs']}  loss {p['loss']:.3f}  "
-            f"train acc {p['top1_pct']:.1f} %  {p['images_per_s']:.0f} images/s  {duration_text(p['left_s'])} left"
+            f"train acc {p['top1_pct']:.1f} %  {p['images_per_s']:.0f} images/s  "
+            f"{duration_text(p['left_s'])} left"
         )
 
 
@@ -98,7 +104,7 @@ class Display:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     total: int = 0
     done: int = 0
-    jobs: dict[int, JobView] = field(default_factory=dict)
+    reused: int = 0
     running: dict[int, JobView] = field(default_factory=dict)
     failed: int = 0
     cores: int = 1
@@ -110,9 +116,15 @@ class Display:
         self._lock = threading.RLock()
 
     # --- events -----------------------------------------------------------------------------------
-    def begin(self, counts: dict[str, int]) -> None:
-        """The DAG is known: ``counts`` jobs of each rule are to run."""
+    def begin(self, counts: dict[str, int], suites: list[str | None]) -> None:
+        """The DAG is known: ``counts`` jobs of each rule are to run, for ``suites`` (None: the default)."""
         self.total = sum(counts.values())
+        for suite in suites:
+            jobs = suite_jobs(self.project, suite or self.project.settings.default_suite, suite is None)
+            self.estimate.begin([job for job in jobs if not job.is_done])
+            self.reused += sum(job.is_done for job in jobs)
+        if self.reused:
+            self.say(f"{self.reused} results are there already and are used as they are")
         self.say(f"{self.total} job{'s' * (self.total != 1)} to run: " + _counted(counts))
         if self.console.is_terminal and self.live is None:
             self.live = Live(
@@ -120,41 +132,31 @@ class Display:
             )
             self.live.start()
 
-    def know(self, job_id: int, job: JobView) -> None:
-        self.jobs[job_id] = job
-        self.estimate.add(job_id, job.rule, job.wildcards, job.threads)
-
-    def start(self, job_ids: Iterable[int]) -> None:
+    def start(self, job_id: int, job: JobView) -> None:
         with self._lock:
-            for job_id in job_ids:
-                job = self.jobs.get(job_id)
-                if job:
-                    job.started = time.monotonic()
-                    self.running[job_id] = job
+            self.running[job_id] = job
+            self.estimate.add(job.key, None)
 
     def finish(self, job_id: int) -> None:
         with self._lock:
             job = self.running.pop(job_id, None)
             self.done += 1
-            if job is None or job.started is None:
+            if job is None:
                 return
             took = time.monotonic() - job.started
-            self.estimate.finished(job_id, took)
+            self.estimate.finished(job.key, took)
             if job.rule != "all":
                 left = self._left_text()
                 self.say(f"[{self.done}/{self.total}] {job.label}: done in {duration_text(took)}{left}")
 
-    def fail(self, job_id: int) -> None:
+    def fail(self, job_id: int, rule: str) -> None:
         with self._lock:
-            job = self.running.pop(job_id, None) or self.jobs.get(job_id)
+            job = self.running.pop(job_id, None)
             self.failed += 1
-            self.estimate.finished(job_id, None)
-            label = job.label if job else f"job {job_id}"
-            self.say(
-                f"FAILED {label}"
-                + (f"; its log: {job.log}" if job and job.log else "")
-                + "; the others go on"
-            )
+            if job is not None:
+                self.estimate.finished(job.key, None)
+            log = f"; its log: {job.log}" if job and job.log else ""
+            self.say(f"FAILED {job.label if job else rule}{log}; the others go on")
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -168,18 +170,19 @@ class Display:
     # --- drawing ----------------------------------------------------------------------------------
     def _render(self) -> Text:
         with self._lock:
-            for job in self.running.values():
-                job.look(self.project)
+            left = self._left_text()
             lines = [f"  {job.line()}" for job in self.running.values() if job.rule != "all"]
             head = f"job {self.done + 1} of {self.total}" if self.done < self.total else f"{self.total} jobs"
             failed = f", {self.failed} failed" if self.failed else ""
-            text = "\n".join([f"{head}{failed}{self._left_text()}", *lines])
+            text = "\n".join([f"{head}{failed}{left}", *lines])
         return Text(text, no_wrap=True, overflow="ellipsis")
 
     def _left_text(self) -> str:
-        progress = {job_id: job.progress for job_id, job in self.running.items() if job.progress}
-        started = {job_id: time.monotonic() - (job.started or 0.0) for job_id, job in self.running.items()}
-        left = self.estimate.seconds_left(self.cores, started, progress)
+        for job in self.running.values():
+            job.look(self.project)
+        progress = {job.key: job.progress for job in self.running.values() if job.progress}
+        running_s = {job.key: time.monotonic() - job.started for job in self.running.values()}
+        left = self.estimate.seconds_left(self.cores, running_s, progress)
         return f", about {duration_text(left)} left" if left else ""
 
 

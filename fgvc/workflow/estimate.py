@@ -6,27 +6,28 @@ ended or are under way, or by runs of an earlier day; other jobs are taken to la
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fgvc.config.counts import expected_rows
-from fgvc.config.dataset import SplitName
 from fgvc.config.project import Project
+from fgvc.workflow.jobs import TRAINING, Job
+from fgvc.workflow.speeds import measured_speeds
 
-#: Seconds of a job whose like was never seen.
-DEFAULT_SECONDS = 6.0
+#: Seconds of a job whose like was never seen: starting a process and little else.
+DEFAULT_SECONDS = 8.0
+
+#: A job is known by its rule and by what it is about.
+Key = tuple[str, str]
 
 
 @dataclass
 class _Job:
     rule: str
-    key: tuple[str, str]
+    variant: tuple[str, int] | None
     images: int
     threads: int
-    open: bool = True
 
 
 class Estimate:
@@ -34,93 +35,67 @@ class Estimate:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.jobs: dict[int, _Job] = {}
-        self.seconds_per_image: dict[tuple[str, str], float] = {}
+        self.open: dict[Key, _Job] = {}
+        self.seconds_per_image: dict[tuple[str, int], float] = {}
         self.seconds_of_rule: dict[str, list[float]] = {}
-        self._looked_up: set[tuple[str, str]] = set()
 
-    def add(self, job_id: int, rule: str, wildcards: Mapping[str, str], threads: int) -> None:
-        images, key = 0, ("", "")
-        if rule in ("search", "train"):
-            key = (wildcards["method"], wildcards["size"])
-            images = self._images(rule, wildcards)
-            self._look_up(key)
-        self.jobs[job_id] = _Job(rule, key, images, threads)
+    def begin(self, jobs: list[Job]) -> None:
+        """The jobs that are to run, as far as they are known beforehand."""
+        speeds = measured_speeds(self.project.root)
+        self.seconds_per_image = {variant: 1 / speed for variant, speed in speeds.items()}
+        for job in jobs:
+            self.add((job.kind, job.label), job)
 
-    def finished(self, job_id: int, seconds: float | None) -> None:
+    def add(self, key: Key, job: Job | None) -> None:
+        """One more job; None for one of which nothing but its key is known."""
+        if key in self.open:
+            return
+        if job is None or job.kind not in TRAINING or not (job.dataset and job.method and job.size):
+            self.open[key] = _Job(key[0], None, 0, 1)
+            return
+        recipe = self.project.variant(job.method).recipe
+        rows = expected_rows(self.project, job.dataset, "train" if job.kind == "search" else "train_val")
+        self.open[key] = _Job(key[0], (job.method, job.size), recipe.epochs * (rows or 0), recipe.threads)
+
+    def finished(self, key: Key, seconds: float | None) -> None:
         """A job ended after ``seconds`` (None: it failed, which teaches nothing)."""
-        job = self.jobs.get(job_id)
-        if job is None:
+        job = self.open.pop(key, None)
+        if job is None or seconds is None:
             return
-        job.open = False
-        if seconds is None:
-            return
-        if job.images:
-            self.seconds_per_image[job.key] = seconds / job.images
+        if job.variant and job.images:
+            self.seconds_per_image[job.variant] = seconds / job.images
         else:
             self.seconds_of_rule.setdefault(job.rule, []).append(seconds)
 
     def seconds_left(
-        self, cores: int, running_s: Mapping[int, float], progress: Mapping[int, dict[str, Any]]
+        self, cores: int, running_s: Mapping[Key, float], progress: Mapping[Key, dict[str, Any]]
     ) -> float | None:
-        """Wall time until all is done on ``cores`` cores; None while nothing is known about some variant.
+        """Wall time until all is done on ``cores`` cores; None while some variant's speed is unknown.
 
         Args:
             running_s: for how long each running job has run.
             progress: the progress records of running training jobs.
         """
-        for job_id, record in progress.items():
-            job = self.jobs.get(job_id)
-            if job and job.images and record.get("images_per_s"):
-                self.seconds_per_image.setdefault(job.key, 1 / record["images_per_s"])
-        work = 0.0
-        longest = 0.0
-        for job_id, job in self.jobs.items():
-            if not job.open:
-                continue
+        for key, record in progress.items():
+            job = self.open.get(key)
+            if job and job.variant and record.get("images_per_s"):
+                self.seconds_per_image.setdefault(job.variant, 1 / record["images_per_s"])
+        work = longest = 0.0
+        for key, job in self.open.items():
             seconds = self._expected(job)
             if seconds is None:
                 return None
-            if job_id in progress:
-                seconds = float(progress[job_id]["left_s"])
-            elif job_id in running_s:
-                seconds = max(seconds - running_s[job_id], 1.0)
+            if key in progress:
+                seconds = float(progress[key]["left_s"])
+            elif key in running_s:
+                seconds = max(seconds - running_s[key], 1.0)
             work += seconds * min(job.threads, cores)
             longest = max(longest, seconds)
         return max(work / max(cores, 1), longest)
 
     def _expected(self, job: _Job) -> float | None:
-        if job.images:
-            rate = self.seconds_per_image.get(job.key)
+        if job.variant:
+            rate = self.seconds_per_image.get(job.variant)
             return None if rate is None else rate * job.images
         seen = self.seconds_of_rule.get(job.rule)
         return sum(seen) / len(seen) if seen else DEFAULT_SECONDS
-
-    def _images(self, rule: str, wildcards: Mapping[str, str]) -> int:
-        """Images that a training job sees over all its epochs, as far as the counts are known."""
-        part: SplitName = "train" if rule == "search" else "train_val"
-        epochs = self.project.variant(wildcards["method"]).recipe.epochs
-        return max(1, epochs * (expected_rows(self.project, wildcards["dataset"], part) or 0))
-
-    def _look_up(self, key: tuple[str, str]) -> None:
-        """The speed of this variant in runs of an earlier day."""
-        if key in self._looked_up:
-            return
-        self._looked_up.add(key)
-        method, size = key
-        for pattern in (
-            f"results/runs/*/{method}/{size}/seed*/run.json",
-            f"results/sweeps/*/{method}/{size}/lr*/run.json",
-        ):
-            for path in self.project.root.glob(pattern):
-                speed = _speed(path)
-                if speed:
-                    self.seconds_per_image[key] = 1 / speed
-                    return
-
-
-def _speed(path: Path) -> float | None:
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["images_per_s"]) or None
-    except (OSError, ValueError, KeyError):
-        return None

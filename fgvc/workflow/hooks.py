@@ -1,4 +1,4 @@
-"""What happens around a run of the workflow: the driver's lock, the summary at its end, the list of failures."""
+"""What happens around a run of the workflow: the driver's lock, the summary, the list of failures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
@@ -14,6 +15,9 @@ from fgvc.provenance.files import write_json
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.workflow.rules import Rules
 from fgvc.workflow.targets import given_targets, suites_of
+
+if TYPE_CHECKING:
+    from fgvc.reporting.summary import FailedJob
 
 # The driver's lock is held until the process ends; the kernel frees it, also after a kill.
 _held = contextlib.ExitStack()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from fgvc.config.project import Project
 from fgvc.provenance.digests import value_sha256
 from fgvc.provenance.files import read_json, write_json
 from fgvc.workflow.jobs import TRAINING, Job, suite_jobs
+from fgvc.workflow.speeds import measured_speeds
 
 #: Multiply-accumulates per second in training (forward and backward), where no run was measured here yet:
 #: an A100-class GPU in 16 bit, and one core of a 2024 server CPU in fp32.
@@ -69,17 +68,22 @@ def make_plan(project: Project, suite_name: str) -> Plan:
         if job.kind in TRAINING:
             _add_training(project, plan, job, costs)
     _add_downloads(project, plan, remaining)
-    _add_disk(project, plan, remaining, costs)
+    _add_disk(plan, remaining, costs)
     plan.free_gb = _free_bytes(project.root) / 1e9
     plan.basis = sorted(set(plan.basis))
     return plan
 
 
 class _Costs:
-    """MACs and checkpoint bytes of a variant at a size: from its cost record, else counted now and kept."""
+    """MACs and checkpoint bytes of a variant at a size: from its cost record, else counted now and kept.
+
+    Attributes:
+        speeds: images per second of earlier runs here, by variant and size.
+    """
 
     def __init__(self, project: Project, jobs: list[Job]) -> None:
         self.project = project
+        self.speeds = measured_speeds(project.root)
         self.cache_path = project.paths.state("plan", "costs.json")
         self.known: dict[str, dict[str, float]] = {}
         if self.cache_path.is_file():
@@ -135,7 +139,7 @@ def _add_training(project: Project, plan: Plan, job: Job, costs: _Costs) -> None
     images = recipe.epochs * rows
     plan.train_images += images
     on_gpu = recipe.precision != "fp32"
-    measured = _measured_images_per_s(project, job.method, job.size)
+    measured = costs.speeds.get((job.method, job.size))
     if measured:
         seconds = images / measured
         plan.basis.append("speeds of earlier runs here")
@@ -151,24 +155,6 @@ def _add_training(project: Project, plan: Plan, job: Job, costs: _Costs) -> None
         plan.gpu_hours += seconds / 3600
     else:
         plan.cpu_hours += seconds / 3600 * recipe.threads
-
-
-def _measured_images_per_s(project: Project, method: str, size: int) -> float | None:
-    """Median speed of finished runs of this variant and size on this machine."""
-    return _speeds(project.root).get((method, size))
-
-
-@cache
-def _speeds(root: Path) -> dict[tuple[str, int], float]:
-    found: dict[tuple[str, int], list[float]] = {}
-    patterns = ("results/runs/*/*/*/seed*/run.json", "results/sweeps/*/*/*/lr*/run.json")
-    for path in (p for pattern in patterns for p in root.glob(pattern)):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            found.setdefault((record["method"], record["image_size"]), []).append(record["images_per_s"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return {key: sorted(speeds)[len(speeds) // 2] for key, speeds in found.items() if min(speeds) > 0}
 
 
 def _add_downloads(project: Project, plan: Plan, jobs: list[Job]) -> None:
@@ -191,8 +177,8 @@ def _add_downloads(project: Project, plan: Plan, jobs: list[Job]) -> None:
                     plan.download_unknown.append(job.label)
 
 
-def _add_disk(project: Project, plan: Plan, jobs: list[Job], costs: _Costs) -> None:
-    """Archives and their contents stand side by side; then one checkpoint a run, and the largest resume state."""
+def _add_disk(plan: Plan, jobs: list[Job], costs: _Costs) -> None:
+    """Archives beside their contents, one checkpoint a run, and the largest resume state."""
     checkpoints = [costs.of(job)["checkpoint_bytes"] for job in jobs if job.kind == "train"]
     plan.disk_gb = 2 * plan.download_gb + sum(checkpoints) / 1e9
     plan.disk_gb += STATE_CHECKPOINTS * max(checkpoints, default=0) / 1e9

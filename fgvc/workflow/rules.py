@@ -67,7 +67,7 @@ class Rules:
 
     # --- training ---------------------------------------------------------------------------------
     def training_inputs(self, dataset: str, method: str) -> list[str]:
-        """Small records that a run depends on; the images and tensors behind them are vouched for by these."""
+        """Small records that a run depends on; they vouch for the images and tensors behind them."""
         weights = self.project.variant(method).weights
         records = [self.paths.split_record(dataset)]
         if weights is not None:
@@ -132,7 +132,7 @@ class Rules:
         return self.metrics_of(suite, size) + self.costs_of(suite, size)
 
     def shown_sha256(self, suite: str | None, kind: str, name: str) -> str:
-        """Digest of everything in ``params/`` that a table or figure shows: titles, groups, captions, seeds."""
+        """Digest of all that a table or figure shows of ``params/``: titles, groups, captions, seeds."""
         project, suite_name = self.project, self.suite(suite)
         listed = project.suite(suite_name)
         shown: list[Any] = [
