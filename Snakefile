@@ -20,8 +20,8 @@ from fgvc.workflow.rules import Rules
 
 min_version("9.20")
 
-# The same Python that runs Snakemake runs the verbs, whether or not its environment is activated.
-FGVC = f"{sys.executable} -m fgvc"
+# The environment that runs Snakemake also runs the verbs, whether or not it is activated.
+hooks.use_own_verbs()
 
 try:
     RULES = Rules(Project(Path.cwd()))
@@ -54,9 +54,9 @@ localrules:
 
 
 rule all:
+    default_target: True
     input:
         DEFAULT_TARGETS,
-    default_target: True
 
 
 include: "rules/data.smk"

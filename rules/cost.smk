@@ -4,14 +4,14 @@
 rule cost:
     output:
         "results/cost/{method}/{size}/{classes}.json",
-    params:
-        model=lambda w: RULES.cost_sha256(w.method),
     log:
         "logs/cost/{method}/{size}/{classes}.log",
     benchmark:
         "benchmarks/jobs/cost/{method}/{size}/{classes}.tsv"
     conda:
         "../environment.yml"
+    params:
+        model=lambda w: RULES.cost_sha256(w.method),
     shell:
-        "{FGVC} cost {wildcards.method} --size {wildcards.size} --classes {wildcards.classes}"
+        "fgvc cost {wildcards.method} --size {wildcards.size} --classes {wildcards.classes}"
         " --write > {log} 2>&1"

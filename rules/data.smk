@@ -5,32 +5,32 @@ rule fetch:
     output:
         record="data/{dataset}.json",
         index="data/{dataset}.csv",
-    params:
-        source=lambda w: RULES.dataset_sha256(w.dataset),
     log:
         "logs/fetch/{dataset}.log",
     benchmark:
         "benchmarks/jobs/fetch/{dataset}.tsv"
     conda:
         "../environment.yml"
+    params:
+        source=lambda w: RULES.dataset_sha256(w.dataset),
     shell:
-        "{FGVC} data fetch {wildcards.dataset} > {log} 2>&1"
+        "fgvc data fetch {wildcards.dataset} > {log} 2>&1"
 
 
 rule weights:
     output:
         record="data/weights/{weights}.json",
         tensors="data/weights/{weights}.safetensors",
-    params:
-        source=lambda w: RULES.weights_sha256(w.weights),
     log:
         "logs/weights/{weights}.log",
     benchmark:
         "benchmarks/jobs/weights/{weights}.tsv"
     conda:
         "../environment.yml"
+    params:
+        source=lambda w: RULES.weights_sha256(w.weights),
     shell:
-        "{FGVC} weights fetch {wildcards.weights} > {log} 2>&1"
+        "fgvc weights fetch {wildcards.weights} > {log} 2>&1"
 
 
 rule split:
@@ -42,16 +42,16 @@ rule split:
             "results/splits/{{dataset}}/{part}.csv",
             part=["train", "val", "train_val", "test", "classes"],
         ),
-    params:
-        rule=lambda w: RULES.split_sha256(w.dataset),
     log:
         "logs/split/{dataset}.log",
     benchmark:
         "benchmarks/jobs/split/{dataset}.tsv"
     conda:
         "../environment.yml"
+    params:
+        rule=lambda w: RULES.split_sha256(w.dataset),
     shell:
-        "{FGVC} data split {wildcards.dataset} > {log} 2>&1"
+        "fgvc data split {wildcards.dataset} > {log} 2>&1"
 
 
 rule stats:
@@ -59,13 +59,13 @@ rule stats:
         "results/splits/{dataset}/split.json",
     output:
         "results/stats/{dataset}.json",
-    params:
-        stage=version("stats"),
     log:
         "logs/stats/{dataset}.log",
     benchmark:
         "benchmarks/jobs/stats/{dataset}.tsv"
     conda:
         "../environment.yml"
+    params:
+        stage=version("stats"),
     shell:
-        "{FGVC} data stats {wildcards.dataset} > {log} 2>&1"
+        "fgvc data stats {wildcards.dataset} > {log} 2>&1"

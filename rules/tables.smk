@@ -13,17 +13,17 @@ rule table:
             category="Tables",
             labels={"table": "{table}", "suite": "{suite}"},
         ),
-    params:
-        shown=lambda w: RULES.shown_sha256(w.suite, "table", w.table),
-        suite=lambda w: f"--suite {w.suite}",
     log:
         "logs/table/{suite}/{table}.log",
     benchmark:
         "benchmarks/jobs/table/{suite}/{table}.tsv"
     conda:
         "../environment.yml"
+    params:
+        shown=lambda w: RULES.shown_sha256(w.suite, "table", w.table),
+        suite=lambda w: f"--suite {w.suite}",
     shell:
-        "{FGVC} table {wildcards.table} {params.suite} --write > {log} 2>&1"
+        "fgvc table {wildcards.table} {params.suite} --write > {log} 2>&1"
 
 
 use rule table as table_default with:
@@ -38,13 +38,13 @@ use rule table as table_default with:
             category="Tables",
             labels={"table": "{table}", "suite": "(default)"},
         ),
-    params:
-        shown=lambda w: RULES.shown_sha256(None, "table", w.table),
-        suite="",
     log:
         "logs/table/{table}.log",
     benchmark:
         "benchmarks/jobs/table/{table}.tsv"
+    params:
+        shown=lambda w: RULES.shown_sha256(None, "table", w.table),
+        suite="",
 
 
 rule figure:
@@ -58,17 +58,17 @@ rule figure:
             category="Figures",
             labels={"figure": "{figure}", "suite": "{suite}"},
         ),
-    params:
-        shown=lambda w: RULES.shown_sha256(w.suite, "figure", w.figure),
-        suite=lambda w: f"--suite {w.suite}",
     log:
         "logs/figure/{suite}/{figure}.log",
     benchmark:
         "benchmarks/jobs/figure/{suite}/{figure}.tsv"
     conda:
         "../environment.yml"
+    params:
+        shown=lambda w: RULES.shown_sha256(w.suite, "figure", w.figure),
+        suite=lambda w: f"--suite {w.suite}",
     shell:
-        "{FGVC} figure {wildcards.figure} {params.suite} > {log} 2>&1"
+        "fgvc figure {wildcards.figure} {params.suite} > {log} 2>&1"
 
 
 use rule figure as figure_default with:
@@ -82,10 +82,10 @@ use rule figure as figure_default with:
             category="Figures",
             labels={"figure": "{figure}", "suite": "(default)"},
         ),
-    params:
-        shown=lambda w: RULES.shown_sha256(None, "figure", w.figure),
-        suite="",
     log:
         "logs/figure/{figure}.log",
     benchmark:
         "benchmarks/jobs/figure/{figure}.tsv"
+    params:
+        shown=lambda w: RULES.shown_sha256(None, "figure", w.figure),
+        suite="",

@@ -10,21 +10,21 @@ rule search:
         history="results/sweeps/{dataset}/{method}/{size}/lr{lr}/history.csv",
         metrics="results/sweeps/{dataset}/{method}/{size}/lr{lr}/metrics.json",
         predictions="results/sweeps/{dataset}/{method}/{size}/lr{lr}/predictions.parquet",
-    params:
-        recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
-        seed=lambda w: RULES.search(w.dataset, w.method, w.size).seed,
-        evaluation=version("evaluate"),
     log:
         "logs/search/{dataset}/{method}/{size}/lr{lr}.log",
     benchmark:
         "benchmarks/jobs/search/{dataset}/{method}/{size}/lr{lr}.tsv"
+    conda:
+        "../environment.yml"
     threads: lambda w: RULES.threads(w.method)
     resources:
         gpu=RULES.gpus_per_training,
-    conda:
-        "../environment.yml"
+    params:
+        recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
+        seed=lambda w: RULES.search(w.dataset, w.method, w.size).seed,
+        evaluation=version("evaluate"),
     shell:
-        "{FGVC} train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " --lr {wildcards.lr} --split train --seed {params.seed} > {log} 2>&1"
 
 
@@ -33,16 +33,16 @@ rule select_lr:
         lambda w: RULES.candidates(w.dataset, w.method, w.size),
     output:
         "results/sweeps/{dataset}/{method}/{size}/lr.json",
-    params:
-        rates=lambda w: RULES.search(w.dataset, w.method, w.size).rates,
     log:
         "logs/select_lr/{dataset}/{method}/{size}.log",
     benchmark:
         "benchmarks/jobs/select_lr/{dataset}/{method}/{size}.tsv"
     conda:
         "../environment.yml"
+    params:
+        rates=lambda w: RULES.search(w.dataset, w.method, w.size).rates,
     shell:
-        "{FGVC} select-lr {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "fgvc select-lr {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " > {log} 2>&1"
 
 
@@ -54,19 +54,19 @@ rule train:
         record="results/runs/{dataset}/{method}/{size}/seed{seed}/run.json",
         model="results/runs/{dataset}/{method}/{size}/seed{seed}/model.safetensors",
         history="results/runs/{dataset}/{method}/{size}/seed{seed}/history.csv",
-    params:
-        recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
     log:
         "logs/train/{dataset}/{method}/{size}/seed{seed}.log",
     benchmark:
         "benchmarks/jobs/train/{dataset}/{method}/{size}/seed{seed}.tsv"
+    conda:
+        "../environment.yml"
     threads: lambda w: RULES.threads(w.method)
     resources:
         gpu=RULES.gpus_per_training,
-    conda:
-        "../environment.yml"
+    params:
+        recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
     shell:
-        "{FGVC} train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " --seed {wildcards.seed} > {log} 2>&1"
 
 
@@ -76,17 +76,17 @@ rule evaluate:
     output:
         metrics="results/runs/{dataset}/{method}/{size}/seed{seed}/metrics.json",
         predictions="results/runs/{dataset}/{method}/{size}/seed{seed}/predictions.parquet",
-    params:
-        stage=version("evaluate"),
     log:
         "logs/evaluate/{dataset}/{method}/{size}/seed{seed}.log",
     benchmark:
         "benchmarks/jobs/evaluate/{dataset}/{method}/{size}/seed{seed}.tsv"
+    conda:
+        "../environment.yml"
     threads: lambda w: RULES.threads(w.method)
     resources:
         gpu=RULES.gpus_per_training,
-    conda:
-        "../environment.yml"
+    params:
+        stage=version("evaluate"),
     shell:
-        "{FGVC} evaluate {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "fgvc evaluate {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " --seed {wildcards.seed} > {log} 2>&1"

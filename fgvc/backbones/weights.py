@@ -67,7 +67,8 @@ def store(project: Project, name: str, source: Path, place: str) -> dict[str, An
     state = {key: tensor.float().contiguous() for key, tensor in convert(source, weights).items()}
     target = project.paths.weights(name)
     with atomic_path(target) as temporary:
-        safetensors.torch.save_file(state, temporary, metadata={"format": "pt", "weights": name})
+        # One entry: safetensors writes several in an order of its own, which changes the bytes.
+        safetensors.torch.save_file(state, temporary, metadata={"weights": name})
     record = {
         "weights": name,
         "title": weights.title,

@@ -182,7 +182,8 @@ def _publish(spec: RunSpec, trainer: Trainer, outcome: Outcome, record: dict[str
         for name, tensor in trainer.final_model().state_dict().items()
     }
     with atomic_path(spec.directory / MODEL) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt", "run_sha256": spec.sha256})
+        # One entry: safetensors writes several in an order of its own, which changes the bytes.
+        safetensors.torch.save_file(tensors, temporary, metadata={"run_sha256": spec.sha256})
     write_text(spec.directory / HISTORY, _history_csv(outcome.history))
     record["model_sha256"] = file_sha256(spec.directory / MODEL)
     record["model_bytes"] = (spec.directory / MODEL).stat().st_size

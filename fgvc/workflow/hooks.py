@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 # The driver's lock is held until the process ends; the kernel frees it, also after a kill.
 _held = contextlib.ExitStack()
+
+
+def use_own_verbs() -> None:
+    """Let ``fgvc`` in the rules' commands be the one beside this Python, whatever else is on the path."""
+    own = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", os.defpath)])
 
 
 def on_start(rules: Rules) -> None:
