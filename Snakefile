@@ -6,26 +6,17 @@
 #
 # An index: what a rule does stands in rules/, and every rule calls one verb of `fgvc`.
 
-import sys
-from pathlib import Path
-
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from fgvc.config.project import Project
 from fgvc.config.stages import version
 from fgvc.errors import FgvcError
-from fgvc.workflow import hooks, targets
-from fgvc.workflow.rules import Rules
+from fgvc.workflow import hooks
 
 min_version("9.20")
 
-# The environment that runs Snakemake also runs the verbs, whether or not it is activated.
-hooks.use_own_verbs()
-
 try:
-    RULES = Rules(Project(Path.cwd()))
-    targets.check(RULES, sys.argv[1:])
+    RULES = hooks.begin(workflow)
     DEFAULT_TARGETS = RULES.targets(None)
 except FgvcError as error:
     raise WorkflowError(str(error)) from None
@@ -73,8 +64,8 @@ onstart:
 
 
 onsuccess:
-    hooks.on_success(RULES, sys.argv[1:])
+    hooks.on_success(RULES)
 
 
 onerror:
-    hooks.on_error(RULES, sys.argv[1:], log)
+    hooks.on_error(RULES, log)

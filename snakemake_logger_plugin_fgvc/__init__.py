@@ -6,7 +6,6 @@ Snakemake finds it by the name of this package; profiles/default asks for it. Dr
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 from typing import Any
@@ -15,14 +14,12 @@ from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultForma
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from fgvc.config.project import Project
-from fgvc.errors import FgvcError
 from fgvc.workflow.display import Display, JobView
-from fgvc.workflow.targets import result_places, suites_of
+from fgvc.workflow.messages import ENDING, STOPPING, is_routine, tamed
+from fgvc.workflow.session import SESSION
+from fgvc.workflow.targets import asked_of, result_places
 
 _NOTHING = "Nothing to be done"
-#: What Snakemake says of failed jobs: the display and the closing list of failures say it better.
-_SILENCED = ("At least one job did not complete", "CalledProcessError in file", "Exiting because a job")
 
 
 class LogHandler(LogHandlerBase):  # type: ignore[misc]
@@ -41,10 +38,8 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]
                 settings.quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds
             )
         )
-        self.display: Display | None = None
-        if self.own:
-            with contextlib.suppress(FgvcError):
-                self.display = Display(Project.find())
+        #: What is to run; told when the first job starts, because the run may still be refused.
+        self.announced: dict[str, int] | None = None
 
     @property
     def writes_to_stream(self) -> bool:
@@ -67,24 +62,41 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]
         return False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.display is None:
+        if getattr(record, "event", None) in (None, LogEvent.ERROR) and isinstance(record.msg, str):
+            record.msg, record.args = tamed(record.getMessage()), None
+        if not self.own:
             if self.fallback.filter(record):
                 self.fallback.emit(record)
             return
         try:
-            self._show(self.display, record)
+            self._show(record)
         except Exception:
             self.handleError(record)
 
-    def _show(self, display: Display, record: logging.LogRecord) -> None:
+    def _show(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
         facts: Any = record
+        display = self._display()
+        if event in (None, LogEvent.ERROR):
+            self._message(display, record)
+        elif display is not None:
+            self._event(display, event, facts)
+
+    @staticmethod
+    def _display() -> Display | None:
+        """The display of the project, once the Snakefile has been read."""
+        if SESSION.display is None and SESSION.project is not None:
+            SESSION.display = Display(SESSION.project)
+        return SESSION.display
+
+    def _event(self, display: Display, event: LogEvent, facts: Any) -> None:
         match event:
             case LogEvent.RUN_INFO:
-                stats = {str(k): int(v) for k, v in facts.stats.items() if k != "total"}
-                project = display.project
-                display.begin(stats, suites_of(project, sys.argv[1:]))
+                self.announced = {str(k): int(v) for k, v in facts.stats.items() if k != "total"}
             case LogEvent.JOB_INFO:
+                if self.announced is not None:
+                    display.begin(self.announced, asked_of(display.project, SESSION.targets))
+                    self.announced = None
                 display.start(
                     facts.jobid,
                     JobView(
@@ -100,21 +112,26 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]
                 display.fail(facts.jobid, facts.rule_name)
             case LogEvent.RESOURCES_INFO:
                 display.cores = int(getattr(facts, "cores", None) or display.cores)
-            case None | LogEvent.ERROR:
-                self._message(display, record)
             case _:
                 pass
 
-    def _message(self, display: Display, record: logging.LogRecord) -> None:
+    def _message(self, display: Display | None, record: logging.LogRecord) -> None:
         text = record.getMessage() if record.msg else ""
-        if text.startswith(_NOTHING):
+        if display is None:
+            if not is_routine(text):
+                print(text, file=sys.stderr)
+        elif text.startswith(_NOTHING):
             display.say("nothing to be done: everything asked for is there and up to date")
-            for line in result_places(display.project, sys.argv[1:]):
+            for line in result_places(display.project, SESSION.targets):
                 display.say(line)
-        elif record.levelno >= logging.WARNING and text and not any(words in text for words in _SILENCED):
+        elif text.startswith(STOPPING):
+            display.stop("stopping: trainings that run save their state first")
+        elif text.startswith(ENDING):
+            display.stop("ending after the jobs that run now")
+        elif not is_routine(text):
             display.say(text)
 
     def close(self) -> None:
-        if self.display is not None:
-            self.display.close()
+        if SESSION.display is not None:
+            SESSION.display.close()
         super().close()

@@ -7,6 +7,7 @@ loaded with ``weights_only=True``), and state dicts whose tensors come in timm's
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,17 @@ StateDict = dict[str, Tensor]
 #: Keys under which training scripts hide the weights.
 _WRAPPERS = ("state_dict", "model", "model_state", "teacher", "module")
 
+#: What the readers raise for files that are damaged or hold something else.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+    zipfile.BadZipFile,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
+
 
 def read_state(path: Path) -> StateDict:
     """Tensors of a ``.safetensors``, ``.npz`` or PyTorch file, by name.
@@ -37,8 +49,8 @@ def read_state(path: Path) -> StateDict:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, safetensors.SafetensorError, ValueError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except _UNREADABLE as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FgvcError(
             f"these weights cannot be read safely: {reason}",
             file=path,

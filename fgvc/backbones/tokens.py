@@ -61,6 +61,7 @@ class TokenBackbone(nn.Module):
             )
         if stochastic_depth_decay == "uniform":
             set_uniform_stochastic_depth(vit, stochastic_depth)
+        vit.attn_pool = None  # a pooling head with weights of its own (SigLIP): no part of the tokens
         self.vit = vit
         self.image_size = image_size
         self.patch_size: int = patch[0]
@@ -89,12 +90,19 @@ class TokenBackbone(nn.Module):
         return self.vit.norm_pre(tokens)  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
-        """All tokens after the last block and the final norm, [B, num_prefix + N, D]."""
+        """All tokens after the last block and the final norm, [B, num_prefix + N, D].
+
+        Models that are pre-trained with mean pooling have no norm there but one in `mean_patch`.
+        """
         return self.norm(self.blocks(self.embed(images)))  # type: ignore[no-any-return]
 
     def cls(self, tokens: Tensor) -> Tensor:
-        """The CLS token [B, D]; the mean of the patch tokens where the model has no CLS token."""
-        return tokens[:, 0] if self.has_cls else self.patches(tokens).mean(dim=1)
+        """The CLS token [B, D]; `mean_patch` where the model has no CLS token."""
+        return tokens[:, 0] if self.has_cls else self.mean_patch(tokens)
+
+    def mean_patch(self, tokens: Tensor) -> Tensor:
+        """The mean patch token [B, D], normalised here where the model normalises after its mean pooling."""
+        return self.vit.fc_norm(self.patches(tokens).mean(dim=1))  # type: ignore[no-any-return]
 
     def patches(self, tokens: Tensor) -> Tensor:
         """The patch tokens [B, N, D], without CLS and registers."""

@@ -30,8 +30,8 @@ from fgvc.errors import FgvcError
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.files import atomic_path, read_json, write_json
 
-#: The classifier under the names that timm's architectures give it; never part of a backbone.
-CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.", "pre_logits.", "_fc.")
+#: Classifiers and pooling heads under the names that timm's architectures give them; no part of a backbone.
+CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.", "pre_logits.", "_fc.", "attn_pool.")
 
 
 def expected_tensors(architecture: str) -> dict[str, torch.Size]:
@@ -44,12 +44,15 @@ def expected_tensors(architecture: str) -> dict[str, torch.Size]:
 def convert(source: Path, weights: Weights) -> StateDict:
     """Read ``source`` and return its tensors under timm's names, every one accounted for.
 
-    Raises FgvcError when a tensor is missing, unexpected or misshapen.
+    Raises FgvcError when the file cannot be read, or a tensor is missing, unexpected or misshapen.
     """
     state = read_state(source)
     wanted = expected_tensors(weights.architecture)
     if weights.format == "vit_npz":
-        state = vit_npz_to_timm(state)
+        try:
+            state = vit_npz_to_timm(state)
+        except KeyError as error:
+            raise FgvcError(f"this is no original ViT: it has no array {error}", file=source) from None
     elif weights.format == "ordered":
         state = rename_in_order(state, wanted)
     return check_names(state, wanted, CLASSIFIERS)
@@ -126,7 +129,7 @@ def load_into(backbone: nn.Module, project: Project, name: str, position_resize:
         model: nn.Module = backbone.vit
         if "pos_embed" in state:
             # Models with registers may keep the prefix out of the position embedding.
-            prefix = state["pos_embed"].shape[1] - _square_part(state["pos_embed"].shape[1])
+            prefix = model.get_parameter("pos_embed").shape[1] - backbone.grid[0] * backbone.grid[1]
             state["pos_embed"] = resize_positions(
                 state["pos_embed"], backbone.grid[0], prefix, position_resize
             )
@@ -136,11 +139,6 @@ def load_into(backbone: nn.Module, project: Project, name: str, position_resize:
         raise TypeError(f"not a backbone: {type(backbone).__name__}")
     wanted = {key: tensor.shape for key, tensor in model.state_dict().items()}
     model.load_state_dict(check_names(state, wanted, CLASSIFIERS), strict=True)
-
-
-def _square_part(tokens: int) -> int:
-    """The largest square not above ``tokens``: the patches of a position embedding."""
-    return int(tokens**0.5) ** 2
 
 
 def fits(weights: Weights, backbone: str) -> bool:

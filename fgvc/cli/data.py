@@ -95,4 +95,5 @@ def add(
     print(
         f"{name}: {dataset.classes} classes; written to {project.paths.shown(project.file('dataset', name))}"
     )
-    print(f"next: fgvc data fetch {name} && fgvc data split {name}, or any target with {name} in its path")
+    print(f"next: snakemake --cores 2 -- results/runs/{name}/METHOD/224/seed1/metrics.json")
+    print("      (METHOD is one of: fgvc list methods; the images are linked and split on the way)")

@@ -67,7 +67,3 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV")]
 def example(*lines: str) -> str:
     """The epilog of a verb's help."""
     return "[bold]Example:[/bold] " + "\n\n".join(lines)
-
-
-# The verbs register themselves.
-from fgvc.cli import data, project, reports, runs, weights  # noqa: E402, F401

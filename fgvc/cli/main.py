@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer import _click as click
 
+from fgvc.cli import data, project, reports, runs, weights  # noqa: F401 -- the verbs register themselves
 from fgvc.cli.groups import MAP, app
 from fgvc.errors import FgvcError, nearest
 

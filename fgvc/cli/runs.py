@@ -33,7 +33,10 @@ def train(
     method: MethodName,
     size: Size = 224,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="seed of the run", show_default="the search's, or 1")
+        int | None,
+        typer.Option(
+            "--seed", min=0, max=2**31 - 1, help="seed of the run", show_default="the search's, or 1"
+        ),
     ] = None,
     lr: Annotated[
         float | None,
@@ -98,7 +101,6 @@ def evaluate(
     method: MethodName,
     size: Size = 224,
     seed: Seed = 1,
-    split: Annotated[str, typer.Option("--split", help="test or val")] = "test",
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, help="1: one image at a time", show_default="the recipe's"),
@@ -112,12 +114,10 @@ def evaluate(
     """
     project = Project.find()
     name = _checked(project, dataset, method)
-    if split not in ("test", "val"):
-        raise FgvcError(f"--split {split} cannot be evaluated", cure="test or val")
     from fgvc.evaluation.predict import evaluate_directory
 
     directory = project.paths.run_dir(name, method, size, seed)
-    metrics = evaluate_directory(project, directory, split, device=device, batch_size=batch_size)
+    metrics = evaluate_directory(project, directory, "test", device=device, batch_size=batch_size)
     if as_json:
         print(json.dumps(metrics, indent=2))
     elif metrics["status"] == "diverged":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fgvc.config.yaml_source import KeyPath, YamlSource, read_yaml
-from fgvc.errors import FgvcError, nearest
+from fgvc.errors import MAX_NAMES, FgvcError, nearest
 
 
 class Model(BaseModel):
@@ -38,7 +39,8 @@ def validate(model: type[ModelT], source: YamlSource, shown_as: str | None = Non
 
 def _translate(error: ValidationError, model: type[BaseModel], source: YamlSource, name: str) -> FgvcError:
     complaints = error.errors(include_url=False)
-    first = complaints[0]
+    # A misspelt key is also a missing one; its own line and the nearest key help more.
+    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
     key_path = _yaml_path(first["loc"], source)
     # A missing key has no line of its own: the line of what should hold it is shown.
     line = source.line_of(key_path)
@@ -50,7 +52,7 @@ def _translate(error: ValidationError, model: type[BaseModel], source: YamlSourc
             known = _known_keys(model, first["loc"])
             guess = nearest(str(key_path[-1]), known)
             cure = f"did you mean '{guess}'? " if guess else ""
-            cure += "valid keys: " + ", ".join(sorted(known)) if known else "remove it"
+            cure += _valid_keys(sorted(known), in_full=guess is None)
         case "missing":
             problem, cure = f"the key '{key_path[-1]}' is missing", "add it"
         case "literal_error" | "enum":
@@ -71,6 +73,14 @@ def _translate(error: ValidationError, model: type[BaseModel], source: YamlSourc
     return FgvcError(problem, file=name, line=line, key=key, cure=cure)
 
 
+def _valid_keys(keys: list[str], in_full: bool) -> str:
+    if not keys:
+        return "remove it"
+    shown = keys if in_full else keys[:MAX_NAMES]
+    rest = f" … and {len(keys) - len(shown)} more" if len(shown) < len(keys) else ""
+    return "valid keys: " + ", ".join(shown) + rest
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
@@ -83,10 +93,14 @@ def _choices(expected: str) -> list[str]:
 def _yaml_path(loc: tuple[int | str, ...], source: YamlSource) -> KeyPath:
     """Pydantic's location without the parts that name union members (they are not in the file)."""
     at: KeyPath = ()
+    here, seen_tag = source.data, True
     for position, part in enumerate(loc):
-        is_last = position == len(loc) - 1
-        if (*at, part) in source.lines or is_last:
-            at = (*at, part)
+        if not seen_tag and isinstance(here, dict) and here.get("kind") == part:
+            seen_tag = True  # the member's name comes first, also where a key of it has the same name
+        elif (*at, part) in source.lines or position == len(loc) - 1:
+            at, seen_tag = (*at, part), False
+            with contextlib.suppress(LookupError, TypeError):
+                here = here[part]
     return at
 
 

@@ -185,7 +185,7 @@ class Project:
         cached: Suite | None = self._cache.get(("suite", name))
         if cached is not None:
             return cached
-        path = self.file("suite", name)
+        path = self._suite_file(name)
         shown = self.paths.shown(path)
         source = read_yaml(path, shown)
         suite = validate(Suite, source, shown)
@@ -207,6 +207,17 @@ class Project:
         suite = suite.model_copy(update={"datasets": canonical})
         self._cache["suite", name] = suite
         return suite
+
+    def _suite_file(self, name: str) -> Path:
+        """As `file`; when it is the default suite that does not exist, the error says where it is named."""
+        try:
+            return self.file("suite", name)
+        except UnknownNameError as error:
+            if name == self.settings.default_suite:
+                path = self.root / "params" / "config.yaml"
+                error.file, error.key = self.paths.shown(path), "default_suite"
+                error.line = read_yaml(path, error.file).lines.get(("default_suite",))
+            raise
 
     def suites(self) -> Iterator[tuple[str, Suite]]:
         for name in self.names("suite"):

@@ -166,9 +166,7 @@ def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def train_loader(
-    images: ImageSet, batches: EpochBatches, workers: int, pin_memory: bool
-) -> DataLoader[Any]:
+def train_loader(images: ImageSet, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """All batches of a run, in order, decoded by ``workers`` processes (0: in this one)."""
     return DataLoader(
         images,
@@ -180,9 +178,7 @@ def train_loader(
     )
 
 
-def eval_loader(
-    images: ImageSet, batch_size: int, workers: int, pin_memory: bool
-) -> DataLoader[Any]:
+def eval_loader(images: ImageSet, batch_size: int, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """Every sample once, in list order; the last batch may be smaller."""
     order = [(0, index) for index in range(len(images))]
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -20,8 +20,8 @@ from fgvc.data.layouts import Layout, read_layout
 from fgvc.data.lists import Row, csv_rows, csv_text, read_list, read_list_text, write_list
 from fgvc.data.records import DataIndex, read_index
 from fgvc.errors import FgvcError
-from fgvc.provenance.digests import split_sha256, value_sha256
-from fgvc.provenance.files import write_json, write_text
+from fgvc.provenance.digests import file_sha256, split_sha256, value_sha256
+from fgvc.provenance.files import read_json, write_json, write_text
 
 PARTS: tuple[SplitName, ...] = ("train", "val", "train_val", "test")
 #: Names that an error spells out; the rest is counted.
@@ -302,13 +302,19 @@ def _some(names: list[str]) -> str:
 def read_split(project: Project, name: str, part: str) -> list[Row]:
     """One part of a prepared split: ``(class id, path relative to data/D)`` in list order.
 
-    Raises FgvcError when it is not prepared or a line is not what it must be (a path outside data/D too).
+    Raises FgvcError when it is not prepared, a line is not what it must be (a path outside data/D too), or
+    the list is not the one that ``split.json`` speaks of.
     """
     path = project.paths.split_list(name, part)
     shown = project.paths.shown(path)
+    maker = f"fgvc data split {name}"
     if not path.is_file():
-        raise FgvcError(f"the {part} part does not exist yet", file=shown, cure=f"fgvc data split {name}")
-    return read_list(path, shown, project.dataset(name).classes)
+        raise FgvcError(f"the {part} part does not exist yet", file=shown, cure=maker)
+    rows = read_list(path, shown, project.dataset(name).classes)
+    record = read_json(project.paths.split_record(name), made_by=maker)
+    if file_sha256(path) != record["parts"][part]["file_sha256"]:
+        raise FgvcError("the list was changed since it was made", file=shown, cure=f"make it again: {maker}")
+    return rows
 
 
 def read_class_names(project: Project, name: str) -> list[str]:

@@ -2,13 +2,15 @@
 
 Source: GLSim code base at 99cc474, configs/augs/{weak,medium,strong}augs.yaml and its data transforms:
 a square bicubic resize to R = int(ratio · S), a random crop of S (test: a centre crop), a horizontal flip,
-an augmentation policy, normalisation, random erasing; ``strong`` crops with RandomResizedCrop from the whole image.
+an augmentation policy, normalisation, random erasing; ``strong`` crops with RandomResizedCrop from the whole
+image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 from torch import Tensor
@@ -19,7 +21,7 @@ from fgvc.torchvision_ops import ensure_torchvision_ops
 
 ensure_torchvision_ops()
 
-from torchvision import transforms as T  # noqa: E402
+from torchvision import transforms as T  # noqa: E402, N812
 from torchvision.transforms import InterpolationMode  # noqa: E402
 
 Triple = tuple[float, float, float]
@@ -47,7 +49,9 @@ class Pipeline:
     prepared_side: int | None
 
 
-def normalisation(recipe: Recipe, weights_mean: Triple | None, weights_std: Triple | None) -> tuple[Triple, Triple]:
+def normalisation(
+    recipe: Recipe, weights_mean: Triple | None, weights_std: Triple | None
+) -> tuple[Triple, Triple]:
     """Mean and std of the inputs. From scratch, ``weights`` means 0.5."""
     if recipe.normalisation == "imagenet":
         return IMAGENET_MEAN, IMAGENET_STD
@@ -96,7 +100,9 @@ def eval_pipeline(recipe: Recipe, dataset: Dataset, image_size: int, mean: Tripl
 
 
 def _square_resize(side: int) -> Callable[[Image.Image], Image.Image]:
-    def resize(image: Image.Image) -> Image.Image:
-        return image.resize((side, side), Image.Resampling.BICUBIC)
+    # No function inside a function: where processes are not forked, loader workers get a pickled copy.
+    return partial(_resized, side=side)
 
-    return resize
+
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    return image.resize((side, side), Image.Resampling.BICUBIC)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from fgvc.config.identity import recipe_sha256
 from fgvc.config.project import Project
 from fgvc.config.stages import version
 from fgvc.data.loading import ImageSet, Sample, batches_of, eval_loader
@@ -27,6 +30,9 @@ from fgvc.provenance.store import ResultStore
 
 PREDICTIONS, METRICS = "predictions.parquet", "metrics.json"
 EVALUATION_FILES = [PREDICTIONS, METRICS]
+
+#: The split that a run is evaluated on, by the split that it was trained on.
+HELD_OUT = {"train": "val", "train_val": "test"}
 
 #: How many classes of each image are kept, best first.
 TOP_CLASSES = 10
@@ -105,10 +111,12 @@ def evaluate_directory(
 
     Returns the metrics. A diverged run gives empty predictions and metrics that say so.
 
-    Raises FgvcError when the run does not exist or its checkpoint was changed.
+    Raises FgvcError when the run does not exist, was trained on (part of) the split or with another recipe
+    than its variant has now, or when its checkpoint was changed.
     """
     record = read_json(directory / "run.json", made_by=_maker(project, directory))
     dataset, method = record["dataset"], record["method"]
+    _check_fits(project, directory, record, split)
     about = {
         "dataset": dataset,
         "method": method,
@@ -133,6 +141,19 @@ def evaluate_directory(
     store = ResultStore(project.paths.state_dir(directory), record["run_sha256"])
     store.keep([directory / name for name in EVALUATION_FILES])
     return metrics
+
+
+def drop_foreign_evaluation(directory: Path, run_sha256: str) -> None:
+    """Remove the predictions and metrics of another run from ``directory``, before this one comes there.
+
+    Nothing is lost: they are in the store of the run that they belong to.
+    """
+    metrics = directory / METRICS
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        if json.loads(metrics.read_text(encoding="utf-8"))["run_sha256"] == run_sha256:
+            return
+    for name in (METRICS, PREDICTIONS):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _predictions(
@@ -185,6 +206,21 @@ def _predictions(
         workers=loader_workers(project.settings.loader_workers, device),
         channels_last=recipe.channels_last,
     )
+
+
+def _check_fits(project: Project, directory: Path, record: dict[str, Any], split: str) -> None:
+    if HELD_OUT[record["split"]] != split:
+        raise FgvcError(
+            f"a run that was trained on '{record['split']}' is not evaluated on '{split}'",
+            file=project.paths.shown(directory / "run.json"),
+            cure=f"its images are those of '{HELD_OUT[record['split']]}'",
+        )
+    if record["recipe_sha256"] != recipe_sha256(project, record["dataset"], record["method"]):
+        raise FgvcError(
+            f"the recipe of '{record['method']}' is no longer the one that this run was trained with",
+            file=project.paths.shown(directory / "run.json"),
+            cure="train again (the earlier run is kept), or put the recipe back as it was",
+        )
 
 
 def _maker(project: Project, directory: Path) -> str:

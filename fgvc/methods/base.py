@@ -6,7 +6,7 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -113,10 +113,15 @@ class Method(nn.Module):
     @property
     def batch_coupled(self) -> bool:
         """Whether an image's gradient depends on the rest of its batch (which then may not be split)."""
-        return self.couples_batch or any(
-            isinstance(m, _BatchNorm) and any(p.requires_grad for p in m.parameters(recurse=False))
-            for m in self.modules()
-        )
+        return self.couples_batch or any(isinstance(m, _BatchNorm) and _trains(m) for m in self.modules())
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch, but a batch norm whose parameters are frozen keeps its statistics, too."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm) and not _trains(module):
+                module.eval()
+        return self
 
     def set_trainable(self, patterns: Iterable[str] | str) -> None:
         """Say what trains: ``"all"``, or shell-style patterns of parameter names.
@@ -135,6 +140,12 @@ class Method(nn.Module):
                 )
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, p) for p in chosen))
+
+
+def _trains(norm: _BatchNorm) -> bool:
+    """Whether a batch norm follows the images: it has parameters that train, or none at all."""
+    own = list(norm.parameters(recurse=False))
+    return not own or any(parameter.requires_grad for parameter in own)
 
 
 _REGISTRY: dict[str, type[Method]] = {}

@@ -55,11 +55,8 @@ class ViT(Method):
 
     def forward(self, images: Tensor) -> MethodOutput:
         tokens = self.backbone(images)
-        if self.options.pool == "cls":
-            pooled = self.backbone.cls(tokens)
-        else:
-            pooled = self.backbone.patches(tokens).mean(dim=1)
-        return MethodOutput(logits=self.head(pooled), grid=self.backbone.grid)
+        pool = self.backbone.cls if self.options.pool == "cls" else self.backbone.mean_patch
+        return MethodOutput(logits=self.head(pool(tokens)), grid=self.backbone.grid)
 
     def closed_form_macs(self) -> int | None:
         if not is_plain(self.backbone):

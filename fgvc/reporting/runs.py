@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fgvc.config.grid import Cell
+from fgvc.config.identity import recipe_sha256
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import Metric
@@ -46,18 +47,23 @@ class Run:
 
 
 def read_run(project: Project, cell: Cell, seed: int) -> Run:
-    """The run of one seed; a finished one wins over the failure of an earlier attempt."""
+    """The run of one seed; a finished one wins over the failure of an earlier attempt.
+
+    A result counts while its run card vouches for it: metrics of another recipe, which stay where they are
+    until the new run is made, do not.
+    """
     paths = project.paths
     folder = paths.run_dir(cell.dataset, cell.method, cell.size, seed)
+    error = read_failure(paths.state_dir(folder))
     metrics_file = folder / "metrics.json"
-    if metrics_file.is_file():
-        metrics = read_json(metrics_file)
+    metrics = read_json(metrics_file) if metrics_file.is_file() else None
+    outdated = metrics is not None and not _is_current(project, cell, folder, metrics, bool(error))
+    if metrics is not None and not outdated:
         if metrics.get("status") == "diverged":
             return Run(
                 cell, seed, "diverged", cause=one_line(str(metrics.get("cause") or "no cause recorded"))
             )
         return Run(cell, seed, "ok", metrics)
-    error = read_failure(paths.state_dir(folder))
     if error:
         return Run(cell, seed, "failed", cause=error)
     sweeps = paths.state_dir(paths.sweeps_dir(cell.dataset, cell.method, cell.size))
@@ -65,7 +71,20 @@ def read_run(project: Project, cell: Cell, seed: int) -> Run:
         error = read_failure(state)
         if error:
             return Run(cell, seed, "failed", cause=f"learning-rate search: {error}")
-    return Run(cell, seed, "missing", cause="not run yet")
+    cause = "its recipe was changed and it has not run again yet" if outdated else "not run yet"
+    return Run(cell, seed, "missing", cause=cause)
+
+
+def _is_current(
+    project: Project, cell: Cell, folder: Path, metrics: dict[str, Any], has_failed: bool
+) -> bool:
+    """Whether metrics are of the run beside them, and that one of the recipe as it is now."""
+    card_file = folder / "run.json"
+    if not card_file.is_file():  # removed for a new run, which failed; or the metrics came alone
+        return not has_failed
+    card = read_json(card_file)
+    current = recipe_sha256(project, cell.dataset, cell.method)
+    return bool(card.get("run_sha256") == metrics.get("run_sha256") and card.get("recipe_sha256") == current)
 
 
 def read_failure(state: Path) -> str | None:

@@ -36,11 +36,21 @@ class FailedJob:
     command: str
 
 
-def summary_lines(project: Project, suite_name: str, short: bool) -> list[str]:
+def summary_lines(
+    project: Project,
+    suite_name: str,
+    short: bool,
+    *,
+    tables: Sequence[str] | None = None,
+    figures: Sequence[str] | None = None,
+    commands: str = "",
+) -> list[str]:
     """What a suite's results say, in at most ten lines.
 
     Args:
         short: the tables are at the default suite's short path instead of the suite's own folder.
+        tables, figures: those that were made; None for all of the suite.
+        commands: what stands before ``snakemake`` and ``fgvc`` where the shell does not find them.
     """
     suite, paths = project.suite(suite_name), project.paths
     folder = None if short else suite_name
@@ -50,10 +60,12 @@ def summary_lines(project: Project, suite_name: str, short: bool) -> list[str]:
     if accuracy is not None:
         cells = gather(project, suite_name, accuracy.image_size, accuracy.metric, accuracy.decimals)
         lines += _findings(project, cells)
-    where = [f"Table:  {paths.shown(paths.table(folder, t))}.md (and .tex, .csv)" for t in suite.tables]
-    where += [f"Figure: {paths.shown(paths.figure(folder, f))}.png (and .pdf)" for f in suite.figures]
+    tables = suite.tables if tables is None else tables
+    figures = suite.figures if figures is None else figures
+    where = [f"Table:  {paths.shown(paths.table(folder, t))}.md (and .tex, .csv)" for t in tables]
+    where += [f"Figure: {paths.shown(paths.figure(folder, f))}.png (and .pdf)" for f in figures]
     room = MAX_LINES - len(lines) - 1
-    return [*lines, *where[:room], "Next:   " + _next_step(project, suite_name)]
+    return [*lines, *where[:room], "Next:   " + _next_step(project, suite_name, folder, commands)]
 
 
 def failure_report(project: Project, failures: Sequence[FailedJob]) -> list[str]:
@@ -73,17 +85,24 @@ def failure_report(project: Project, failures: Sequence[FailedJob]) -> list[str]
     return lines
 
 
-def write_partial_tables(project: Project, suite_name: str, short: bool) -> list[Path]:
-    """Write every table of a suite as far as its results go, and return the Markdown files.
+def write_partial_tables(
+    project: Project, suite_name: str, short: bool, *, tables: Sequence[str] | None = None
+) -> list[Path]:
+    """Write the incomplete tables of a suite as far as their results go, and return the Markdown files.
+
+    A complete table is the workflow's to write, not ours.
 
     Args:
         short: at the default suite's short path instead of the suite's own folder.
+        tables: those that were asked for; None for all of the suite.
     """
     folder = None if short else suite_name
     written = [
         file
-        for table in project.suite(suite_name).tables
-        for file in write_table(project, suite_name, table, suite_path=folder, allow_missing=True)
+        for table in (project.suite(suite_name).tables if tables is None else tables)
+        for file in write_table(
+            project, suite_name, table, suite_path=folder, allow_missing=True, only_partial=True
+        )
     ]
     return [file for file in written if file.name.endswith(".partial.md")]
 
@@ -174,7 +193,9 @@ def _of(project: Project, cells: CellTable, dataset: str) -> str:
     return f" ({project.dataset(dataset).title})" if len(cells.datasets) > 1 else ""
 
 
-def _next_step(project: Project, suite_name: str) -> str:
+def _next_step(project: Project, suite_name: str, folder: str | None, commands: str) -> str:
     others = [name for name in project.names("suite") if name != suite_name]
-    report = "snakemake --report report.html (everything in one file)"
-    return f"{report}; fgvc plan {others[-1]} (another suite's cost)" if others else report
+    tables = project.suite(suite_name).tables
+    target = f" -- {project.paths.shown(project.paths.table(folder, tables[0]))}.csv" if folder else ""
+    report = f"{commands}snakemake --report report.html{target} (everything in one file)"
+    return f"{report}; {commands}fgvc plan {others[-1]} (another suite's cost)" if others else report

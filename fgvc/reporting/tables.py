@@ -67,6 +67,7 @@ def write_table(
     *,
     suite_path: str | None = None,
     allow_missing: bool = False,
+    only_partial: bool = False,
 ) -> list[Path]:
     """Write one table and return its files, ``.tex`` first.
 
@@ -74,10 +75,13 @@ def write_table(
         suite_path: the suite's folder in ``results/``, or None for the default suite's short path.
         allow_missing: write what is there. A table that is not complete goes to ``TABLE.partial.*``, never
             to the path that the workflow declares; a complete one removes an older partial one.
+        only_partial: write nothing when the table is complete.
 
     Raises FgvcError when something is missing and ``allow_missing`` is not given.
     """
     contents = read_table(project, suite_name, table, suite_path=suite_path, allow_missing=allow_missing)
+    if only_partial and not contents.grid.partial:
+        return []
     whole = project.paths.table(suite_path, table)
     base = _partial(whole) if contents.grid.partial else whole
     texts = (to_latex(contents.grid), to_markdown(contents.grid), contents.csv)

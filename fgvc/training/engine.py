@@ -193,7 +193,12 @@ class Trainer:
             if time.monotonic() - saved >= save_every_s and self.step < self.total_steps:
                 resume.save(self.step, self.state())
                 saved = time.monotonic()
-        return Outcome("stopped" if self.stop_requested else "ok", self.history, self.step)
+        if self.stop_requested:
+            return Outcome("stopped", self.history, self.step)
+        if not all(parameter.isfinite().all() for parameter in self.final_model().parameters()):
+            cause = f"the weights are not finite after the last step ({self.step})"
+            return Outcome("diverged", self.history, self.step, cause)
+        return Outcome("ok", self.history, self.step)
 
     def _one_step(self, batches: Iterator[Batch]) -> int:
         """Forward and backward over the micro-batches of one step, then one update. Returns its images."""

@@ -21,8 +21,10 @@ import torch
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
+from fgvc.data.images import hash_files
 from fgvc.data.loading import EpochBatches, ImageSet, batches_of, train_loader
-from fgvc.data.records import check_files
+from fgvc.data.progress import quiet
+from fgvc.data.records import check_files, damage
 from fgvc.data.transforms import train_pipeline
 from fgvc.device import (
     choose_device,
@@ -32,6 +34,7 @@ from fgvc.device import (
     prepare_process,
 )
 from fgvc.errors import FgvcError
+from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
 from fgvc.methods.build import build_variant
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.durations import duration_text
@@ -39,7 +42,7 @@ from fgvc.provenance.files import atomic_path, write_json, write_text
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.provenance.machine import code_identity, host, package_versions, peak_memory_mib
 from fgvc.provenance.store import ResultStore
-from fgvc.training.engine import Outcome, Trainer
+from fgvc.training.engine import Outcome, Trainer, autocast
 from fgvc.training.progress import TrainingProgress
 from fgvc.training.resume import ResumeState
 from fgvc.training.spec import RunSpec
@@ -49,6 +52,10 @@ RUN_FILES = [MODEL, HISTORY, RECORD]
 
 #: How long a second writer waits for the first: a driver that was killed may have left its trainer alive.
 LOCK_WAIT_S = 24 * 3600.0
+
+#: Splits up to this size are read and compared with their digests before the first epoch: that takes
+#: seconds, and each image decoded when its digest was taken. Of larger ones only the file sizes are compared.
+REREAD_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -77,25 +84,32 @@ def train_run(spec: RunSpec, *, device: str | None = None, files: list[str] | No
     state = spec.state_directory
     store = ResultStore(state, spec.sha256)
     with (
-        recorded_failure(spec),
+        recorded_failure(state, spec.label),
         exclusive_lock(state / "lock", f"training {spec.label}", wait_s=LOCK_WAIT_S, on_wait=say),
     ):
         found = _already_there(spec, wanted, store)
         if found:
             return found
+        chosen = choose_device(device or spec.project.settings.device)
+        autocast(chosen, spec.recipe)  # refuses a precision that the device does not have
         _check_inputs(spec)
-        return _train(spec, store, choose_device(device or spec.project.settings.device))
+        return _train(spec, store, chosen)
 
 
 def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunResult | None:
     record_path = spec.directory / RECORD
     if all((spec.directory / name).is_file() for name in wanted):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError):
             record = json.loads(record_path.read_text(encoding="utf-8"))
-            if record.get("run_sha256") == spec.sha256:
+            if (record["run_sha256"], record["model_sha256"]) == (
+                spec.sha256,
+                file_sha256(spec.directory / MODEL),
+            ):
                 say(f"(cached) {spec.label} is there already")
                 return RunResult("found", record["status"], record)
+    drop_foreign_evaluation(spec.directory, spec.sha256)
     if store.restore(wanted, spec.directory):
+        store.restore(EVALUATION_FILES, spec.directory)  # where it was evaluated, too
         record = json.loads(record_path.read_text(encoding="utf-8"))
         say(f"(cached) {spec.label} was trained before with this very recipe; its files are back")
         return RunResult("restored", record["status"], record)
@@ -104,8 +118,15 @@ def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunR
 
 def _check_inputs(spec: RunSpec) -> None:
     """Refuse, before the first epoch, what would fail or mislead later."""
-    check_files(spec.project, spec.dataset)
-    classes = {sample.class_id for sample in spec.samples(spec.split)}
+    index = check_files(spec.project, spec.dataset)
+    if index.record.tree_sha256 != spec.split_record["tree_sha256"]:
+        raise FgvcError(
+            f"the images of '{spec.dataset}' changed since they were split",
+            file=spec.project.paths.shown(spec.project.paths.split_record(spec.dataset)),
+            cure=f"fgvc data split {spec.dataset}",
+        )
+    samples = spec.samples(spec.split)
+    classes = {sample.class_id for sample in samples}
     allowed = spec.project.dataset(spec.dataset).split.missing_classes.get(spec.split, 0)
     if len(classes) + allowed < spec.num_classes or max(classes) >= spec.num_classes:
         lacking = sorted(set(range(spec.num_classes)) - classes)
@@ -115,6 +136,12 @@ def _check_inputs(spec: RunSpec) -> None:
             file=spec.project.paths.shown(spec.project.paths.split_list(spec.dataset, spec.split)),
             cure=f"fgvc data split {spec.dataset}",
         )
+    recorded = index.by_path()
+    if sum(recorded[sample.path].bytes for sample in samples) <= REREAD_BYTES:
+        digests = hash_files(spec.project.paths.data_dir(spec.dataset), [s.path for s in samples], quiet)
+        changed = [path for path, digest in digests.items() if digest != recorded[path].sha256]
+        if changed:
+            raise damage(spec.project, spec.dataset, [], changed)
 
 
 def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult:
@@ -154,10 +181,17 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
     )
     loader = train_loader(images, batches, workers, pin_memory=device.type == "cuda")
     try:
-        with saving_when_stopped(trainer, resume):
+        with stop_signals(trainer) as received:
             outcome = trainer.train(
                 batches_of(loader), resume, progress, spec.project.settings.checkpoint_interval_s
             )
+            if outcome.status == "stopped":
+                resume.save(trainer.step, trainer.state())
+                say(
+                    f"stopped at step {trainer.step} of {trainer.total_steps}; "
+                    "the same command goes on from here"
+                )
+                raise SystemExit(128 + received[0])
     finally:
         progress.close()
     record = _record(spec, trainer, outcome, device, progress, time.monotonic() - started, previous)
@@ -248,46 +282,40 @@ def _finite(value: float | None) -> float | None:
 
 
 @contextlib.contextmanager
-def recorded_failure(spec: RunSpec) -> Iterator[None]:
-    """Leave ``failure.json`` in the run's state when the block fails; remove it when it does not.
+def recorded_failure(state_directory: Path, label: str) -> Iterator[None]:
+    """Leave ``failure.json`` in a job's state when the block fails; remove it when it does not.
 
-    Tables show its cause in the run's cell.
+    Tables show its cause in the cell of the run.
     """
-    path: Path = spec.state_directory / "failure.json"
+    path = state_directory / "failure.json"
     try:
         yield
     except Exception as error:
         problem = error.problem if isinstance(error, FgvcError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(Exception):
-            write_json(path, {"error": (problem.splitlines() or [""])[0], "run": spec.label})
+            write_json(path, {"error": (problem.splitlines() or [""])[0], "run": label})
         raise
     path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def saving_when_stopped(trainer: Trainer, resume: ResumeState) -> Iterator[None]:
-    """Save the state when the user or the scheduler stops the run (SIGINT, SIGTERM), then stop.
+def stop_signals(trainer: Trainer) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM ask the trainer to stop; gives the list of those received.
 
-    The signal is turned into KeyboardInterrupt, which arrives between two Python instructions: possibly in
-    the middle of a step, whose half-done update must not be saved. So the flag is looked at between steps.
+    Python would turn the signal into KeyboardInterrupt, which arrives between two instructions: possibly in
+    the middle of a step, whose half-done update must not be saved. So the trainer looks between steps.
     """
-    asked: list[int] = []
+    received: list[int] = []
 
     def remember(number: int, _frame: object) -> None:
-        if asked:  # a second signal: stop at once, the state of the last save remains
+        if received:  # a second signal: stop at once, the state of the last save remains
             raise KeyboardInterrupt
-        asked.append(number)
+        received.append(number)
         trainer.stop_requested = True
 
     previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
-        if asked:
-            resume.save(trainer.step, trainer.state())
-            say(
-                f"stopped at step {trainer.step} of {trainer.total_steps}; the same command goes on from here"
-            )
-            raise SystemExit(128 + asked[0])
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

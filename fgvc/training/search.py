@@ -11,7 +11,7 @@ from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, evaluate_directory
 from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.store import ResultStore
-from fgvc.training.run import HISTORY, MODEL, RECORD, RunResult, train_run
+from fgvc.training.run import HISTORY, MODEL, RECORD, RunResult, recorded_failure, train_run
 from fgvc.training.spec import RunSpec
 
 #: What a search keeps: its metrics, not its weights (unless the settings say so).
@@ -49,11 +49,14 @@ def select_learning_rate(project: Project, cell: Cell) -> dict[str, Any]:
 
     A cell whose suite lists one rate (or that stands in no suite) needs no runs: the rate is taken as it is.
 
-    Returns the record. Raises FgvcError when a candidate is missing or every one diverged.
+    Returns the record. Raises FgvcError when a candidate is missing or every one diverged; the latter is
+    left in the cell's state as ``failure.json``, for the tables.
     """
     search = rate_search(project, cell)
     candidates = [_candidate(project, cell, rate) for rate in search.rates] if search.is_searched else []
-    chosen = _best(cell, candidates) if candidates else search.rates[0]
+    sweeps = project.paths.sweeps_dir(cell.dataset, cell.method, cell.size)
+    with recorded_failure(project.paths.state_dir(sweeps), f"{cell.dataset}/{cell.method}/{cell.size}"):
+        chosen = _best(cell, candidates) if candidates else search.rates[0]
     record = {
         "dataset": cell.dataset,
         "method": cell.method,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fgvc.backbones.weights import read_record
 from fgvc.config.identity import recipe_identity
@@ -40,6 +41,17 @@ class RunSpec:
     seed: int
     learning_rate: float
     split: TrainSplit = "train_val"
+
+    def __post_init__(self) -> None:
+        if self.split not in get_args(TrainSplit):
+            raise FgvcError(
+                f"nothing is trained on the split '{self.split}'",
+                cure="train_val (final runs) or train (learning-rate search)",
+            )
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise FgvcError(
+                f"a learning rate of {self.learning_rate:g} is not possible", cure="give one above 0"
+            )
 
     @property
     def is_search(self) -> bool:

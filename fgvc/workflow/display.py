@@ -10,9 +10,10 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -21,7 +22,8 @@ from rich.text import Text
 from fgvc.config.project import Project
 from fgvc.provenance.durations import duration_text
 from fgvc.workflow.estimate import Estimate
-from fgvc.workflow.jobs import suite_jobs
+from fgvc.workflow.jobs import Job, JobKind, suite_jobs
+from fgvc.workflow.targets import Asked
 
 #: Words for rules whose names are not verbs.
 _WORDS = {
@@ -74,6 +76,14 @@ class JobView:
             return None
         return project.paths.state_dir(target)
 
+    @property
+    def job(self) -> Job:
+        """What the estimate needs to know of it."""
+        w = self.wildcards
+        size = int(w["size"]) if "size" in w else None
+        kind, about = self.key
+        return Job(cast(JobKind, kind), about, Path(), w.get("dataset"), w.get("method"), size)
+
     def look(self, project: Project) -> None:
         """Read how far the job is."""
         folder = self.state_directory(project)
@@ -89,10 +99,10 @@ class JobView:
         if not self.progress:
             return f"{self.label}  {running}"
         p = self.progress
+        # What matters most comes first: a narrow terminal cuts the end.
         return (
-            f"{self.label}  epoch {p['epoch']}/{p['epochs']}  loss {p['loss']:.3f}  "
-            f"train acc {p['top1_pct']:.1f} %  {p['images_per_s']:.0f} images/s  "
-            f"{duration_text(p['left_s'])} left"
+            f"{self.label}  epoch {p['epoch']}/{p['epochs']}  train acc {p['top1_pct']:.1f} %  "
+            f"{duration_text(p['left_s'])} left  loss {p['loss']:.3f}  {p['images_per_s']:.0f} images/s"
         )
 
 
@@ -104,10 +114,10 @@ class Display:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     total: int = 0
     done: int = 0
-    reused: int = 0
     running: dict[int, JobView] = field(default_factory=dict)
     failed: int = 0
     cores: int = 1
+    stopping: bool = False
 
     def __post_init__(self) -> None:
         self.console = Console(file=self.stream, highlight=False, soft_wrap=not self.stream.isatty())
@@ -116,16 +126,22 @@ class Display:
         self._lock = threading.RLock()
 
     # --- events -----------------------------------------------------------------------------------
-    def begin(self, counts: dict[str, int], suites: list[str | None]) -> None:
-        """The DAG is known: ``counts`` jobs of each rule are to run, for ``suites`` (None: the default)."""
-        self.total = sum(counts.values())
-        for suite in suites:
-            jobs = suite_jobs(self.project, suite or self.project.settings.default_suite, suite is None)
-            self.estimate.begin([job for job in jobs if not job.is_done])
-            self.reused += sum(job.is_done for job in jobs)
-        if self.reused:
-            self.say(f"{self.reused} results are there already and are used as they are")
-        self.say(f"{self.total} job{'s' * (self.total != 1)} to run: " + _counted(counts))
+    def begin(self, counts: Mapping[str, int], asked: Iterable[Asked]) -> None:
+        """The DAG is known: ``counts`` jobs of each rule are to run, for the suites in ``asked``."""
+        to_run = _merged(counts)
+        self.total = sum(to_run.values())
+        jobs: dict[Path, Job] = {}
+        for suite in asked:
+            name = suite.suite or self.project.settings.default_suite
+            listed = suite_jobs(self.project, name, suite.suite is None)
+            wanted = {"table": suite.tables, "figure": suite.figures}
+            jobs |= {job.record: job for job in listed if job.label in wanted.get(job.kind, (job.label,))}
+        self.estimate.begin(jobs.values(), to_run)
+        reused = _reused(jobs.values(), to_run)
+        if reused:
+            self.say(f"{reused} results are there already and are used as they are")
+        kinds = ", ".join(f"{count} {rule}" for rule, count in to_run.items())
+        self.say(f"{self.total} job{'s' * (self.total != 1)} to run: {kinds}")
         if self.console.is_terminal and self.live is None:
             self.live = Live(
                 get_renderable=self._render, console=self.console, refresh_per_second=4, transient=True
@@ -135,28 +151,38 @@ class Display:
     def start(self, job_id: int, job: JobView) -> None:
         with self._lock:
             self.running[job_id] = job
-            self.estimate.add(job.key, None)
+            if job.rule != "all":
+                self.estimate.start(job.job)
 
     def finish(self, job_id: int) -> None:
         with self._lock:
             job = self.running.pop(job_id, None)
-            self.done += 1
-            if job is None:
+            if job is None or job.rule == "all":
                 return
+            self.done += 1
             took = time.monotonic() - job.started
             self.estimate.finished(job.key, took)
-            if job.rule != "all":
-                left = self._left_text()
-                self.say(f"[{self.done}/{self.total}] {job.label}: done in {duration_text(took)}{left}")
+            self.say(
+                f"[{self.done}/{self.total}] {job.label}: done in {duration_text(took)}{self._left_text()}"
+            )
 
     def fail(self, job_id: int, rule: str) -> None:
         with self._lock:
             job = self.running.pop(job_id, None)
-            self.failed += 1
+            label = job.label if job else rule
             if job is not None:
                 self.estimate.finished(job.key, None)
+            if self.stopping:
+                self.say(f"stopped {label}")
+                return
+            self.failed += 1
             log = f"; its log: {job.log}" if job and job.log else ""
-            self.say(f"FAILED {job.label if job else rule}{log}; the others go on")
+            self.say(f"FAILED {label}{log}; the others go on")
+
+    def stop(self, why: str) -> None:
+        """The user wants to end; jobs that fail from now on were stopped."""
+        self.stopping = True
+        self.say(why)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -174,8 +200,10 @@ class Display:
             lines = [f"  {job.line()}" for job in self.running.values() if job.rule != "all"]
             head = f"job {self.done + 1} of {self.total}" if self.done < self.total else f"{self.total} jobs"
             failed = f", {self.failed} failed" if self.failed else ""
-            text = "\n".join([f"{head}{failed}{left}", *lines])
-        return Text(text, no_wrap=True, overflow="ellipsis")
+            whole = [f"{head}{failed}{left}", *lines]
+        # Room for the ^C that the terminal itself writes at the end: it must not begin a new line.
+        room = self.console.width - 4
+        return Text("\n".join(line if len(line) <= room else line[: room - 1] + "…" for line in whole))
 
     def _left_text(self) -> str:
         for job in self.running.values():
@@ -186,10 +214,19 @@ class Display:
         return f", about {duration_text(left)} left" if left else ""
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _reused(jobs: Iterable[Job], to_run: Mapping[str, int]) -> int:
+    """How many of ``jobs`` are done and will not run again; which ones do is known by their number only."""
+    done: dict[str, list[bool]] = {}
+    for job in jobs:
+        done.setdefault(job.kind, []).append(job.is_done)
+    return sum(max(0, min(sum(made), len(made) - to_run.get(rule, 0))) for rule, made in done.items())
+
+
+def _merged(counts: Mapping[str, int]) -> dict[str, int]:
+    """Jobs by rule; its variant for the default suite counts with it, the final target not at all."""
     merged: dict[str, int] = {}
     for rule, count in counts.items():
         if rule != "all":
             key = rule.removesuffix("_default")
             merged[key] = merged.get(key, 0) + count
-    return ", ".join(f"{count} {rule}" for rule, count in merged.items())
+    return merged

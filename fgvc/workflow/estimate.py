@@ -6,11 +6,12 @@ ended or are under way, or by runs of an earlier day; other jobs are taken to la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fgvc.config.counts import expected_rows
+from fgvc.config.dataset import SplitName
 from fgvc.config.project import Project
 from fgvc.workflow.jobs import TRAINING, Job
 from fgvc.workflow.speeds import measured_speeds
@@ -24,10 +25,17 @@ Key = tuple[str, str]
 
 @dataclass
 class _Job:
+    """A job of which ``variant`` is known when it trains one."""
+
     rule: str
-    variant: tuple[str, int] | None
-    images: int
-    threads: int
+    dataset: str | None = None
+    variant: tuple[str, int] | None = None
+    epochs: int = 0
+    threads: int = 1
+
+    @property
+    def trains(self) -> bool:
+        return self.rule in TRAINING
 
 
 class Estimate:
@@ -36,41 +44,68 @@ class Estimate:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.open: dict[Key, _Job] = {}
+        self.started: set[Key] = set()
         self.seconds_per_image: dict[tuple[str, int], float] = {}
         self.seconds_of_rule: dict[str, list[float]] = {}
+        self.rows: dict[tuple[str, SplitName], int] = {}
 
-    def begin(self, jobs: list[Job]) -> None:
-        """The jobs that are to run, as far as they are known beforehand."""
-        speeds = measured_speeds(self.project.root)
-        self.seconds_per_image = {variant: 1 / speed for variant, speed in speeds.items()}
-        for job in jobs:
-            self.add((job.kind, job.label), job)
+    def begin(self, jobs: Iterable[Job], counts: Mapping[str, int]) -> None:
+        """What is to run, as far as it is known beforehand.
 
-    def add(self, key: Key, job: Job | None) -> None:
-        """One more job; None for one of which nothing but its key is known."""
-        if key in self.open:
-            return
-        if job is None or job.kind not in TRAINING or not (job.dataset and job.method and job.size):
-            self.open[key] = _Job(key[0], None, 0, 1)
-            return
+        Args:
+            jobs: the jobs of what was asked for; not all of them need run.
+            counts: how many jobs of each rule will run. Which ones is not known: those without results come
+                first, and jobs that stand in no suite are counted without a name.
+        """
+        self.seconds_per_image = {v: 1 / speed for v, speed in measured_speeds(self.project.root).items()}
+        by_rule: dict[str, list[Job]] = {}
+        for job in sorted(jobs, key=lambda job: job.is_done):
+            by_rule.setdefault(job.kind, []).append(job)
+        for rule, count in counts.items():
+            chosen = by_rule.get(rule, [])[:count]
+            self.open |= {(rule, job.label): self._described(job) for job in chosen}
+            self.open |= {(rule, f"?{n}"): _Job(rule) for n in range(count - len(chosen))}
+
+    def start(self, job: Job) -> None:
+        """A job starts; it takes the place of one of its rule that was expected and has not started."""
+        key = (job.kind, job.label)
+        if key not in self.open:
+            guessed = [k for k in self.open if k[0] == job.kind and k not in self.started]
+            if guessed:
+                del self.open[guessed[-1]]
+            self.open[key] = self._described(job)
+        self.started.add(key)
+
+    def _described(self, job: Job) -> _Job:
+        if job.kind not in TRAINING or not (job.dataset and job.method and job.size):
+            return _Job(job.kind)
         recipe = self.project.variant(job.method).recipe
-        rows = expected_rows(self.project, job.dataset, "train" if job.kind == "search" else "train_val")
-        self.open[key] = _Job(key[0], (job.method, job.size), recipe.epochs * (rows or 0), recipe.threads)
+        return _Job(job.kind, job.dataset, (job.method, job.size), recipe.epochs, recipe.threads)
+
+    def _images(self, job: _Job) -> int | None:
+        """Images that a job trains on, epoch after epoch; None while its dataset is not split."""
+        if job.dataset is None:
+            return None
+        part: SplitName = "train" if job.rule == "search" else "train_val"
+        rows = self.rows.get((job.dataset, part)) or expected_rows(self.project, job.dataset, part)
+        if rows:
+            self.rows[job.dataset, part] = rows
+        return job.epochs * rows if rows else None
 
     def finished(self, key: Key, seconds: float | None) -> None:
         """A job ended after ``seconds`` (None: it failed, which teaches nothing)."""
         job = self.open.pop(key, None)
         if job is None or seconds is None:
             return
-        if job.variant and job.images:
-            self.seconds_per_image[job.variant] = seconds / job.images
-        else:
-            self.seconds_of_rule.setdefault(job.rule, []).append(seconds)
+        images = self._images(job)
+        if job.variant and images:
+            self.seconds_per_image[job.variant] = seconds / images
+        self.seconds_of_rule.setdefault(job.rule, []).append(seconds)
 
     def seconds_left(
         self, cores: int, running_s: Mapping[Key, float], progress: Mapping[Key, dict[str, Any]]
     ) -> float | None:
-        """Wall time until all is done on ``cores`` cores; None while some variant's speed is unknown.
+        """Wall time until all is done on ``cores`` cores; None while no training has shown its speed.
 
         Args:
             running_s: for how long each running job has run.
@@ -94,8 +129,14 @@ class Estimate:
         return max(work / max(cores, 1), longest)
 
     def _expected(self, job: _Job) -> float | None:
-        if job.variant:
+        images = self._images(job)
+        if job.variant and images:
             rate = self.seconds_per_image.get(job.variant)
-            return None if rate is None else rate * job.images
+            if rate is None and self.seconds_per_image:  # better a rough answer than none
+                rate = sum(self.seconds_per_image.values()) / len(self.seconds_per_image)
+            if rate is not None:
+                return rate * images
         seen = self.seconds_of_rule.get(job.rule)
-        return sum(seen) / len(seen) if seen else DEFAULT_SECONDS
+        if seen:
+            return sum(seen) / len(seen)
+        return None if job.trains else DEFAULT_SECONDS

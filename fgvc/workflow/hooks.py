@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
+from logging.handlers import QueueHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fgvc.config.grid import rate_searches
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
-from fgvc.provenance.files import write_json
+from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
+from fgvc.workflow.messages import ENDING, STOPPING
 from fgvc.workflow.rules import Rules
-from fgvc.workflow.targets import given_targets, suites_of
+from fgvc.workflow.session import SESSION
+from fgvc.workflow.targets import Asked, asked_of, check, other_targets
 
 if TYPE_CHECKING:
     from fgvc.reporting.summary import FailedJob
@@ -24,10 +30,91 @@ if TYPE_CHECKING:
 _held = contextlib.ExitStack()
 
 
-def use_own_verbs() -> None:
-    """Let ``fgvc`` in the rules' commands be the one beside this Python, whatever else is on the path."""
+def begin(workflow: Any) -> Rules:
+    """Open the project for the Snakefile, whose ``workflow`` this is, and check what is asked for.
+
+    Raises FgvcError when this folder is no project, nothing makes a target, or a file of ``params/`` that a
+    target depends on is wrong.
+    """
+    folder, snakefile_folder = Path.cwd(), Path(workflow.basedir).resolve()
+    targets = _command_line_targets(sys.argv)
+    if not (folder / "params" / "config.yaml").is_file():
+        here = folder == snakefile_folder
+        raise FgvcError(
+            "there is no params/config.yaml here, so this is no project",
+            file=folder,
+            cure="git checkout -- params" if here else f"change into {snakefile_folder} and run it there",
+        )
+    SESSION.project, SESSION.targets, SESSION.bin = Project(folder), targets, _prefix(folder)
+    _use_own_verbs(folder)
+    return checked_rules(SESSION.project, targets)
+
+
+def checked_rules(project: Project, targets: Sequence[str]) -> Rules:
+    """The rules' answers for a project, after a look at the targets and at every file that they depend on.
+
+    A mistake is told before any work; and told at all: where results exist already, Snakemake takes a rule
+    whose input function fails for one that does not apply, and finds nothing to do.
+
+    Raises FgvcError.
+    """
+    rules = Rules(project)
+    check(rules, targets)
+    for asked in asked_of(project, targets):
+        _check_files(project, asked)
+    rate_searches(project)
+    return rules
+
+
+def _command_line_targets(argv: Sequence[str]) -> tuple[str, ...]:
+    """The targets of a ``snakemake`` command line; none where Snakemake is used from Python.
+
+    Snakemake tells its Snakefile everything but these.
+    """
+    if Path(argv[0]).name not in ("snakemake", "__main__.py"):
+        return ()
+    options = list(argv[1:])
+    end = options.index("--") if "--" in options else len(options)
+    explicit = options[end + 1 :]
+    if all(word.startswith("-") or word.isdigit() for word in options[:end]):
+        return tuple(explicit)
+    # Only its parser knows which words are values of options. It is slow to build.
+    from snakemake.cli import get_argument_parser
+
+    with contextlib.suppress(SystemExit):
+        return (*get_argument_parser().parse_known_args(options[:end])[0].targets, *explicit)
+    return tuple(explicit)
+
+
+def _check_files(project: Project, asked: Asked) -> None:
+    """Read every file of ``params/`` that a suite's tables and figures depend on. Raises FgvcError."""
+    suite = project.suite(asked.suite or project.settings.default_suite)
+    for name in suite.datasets:
+        project.dataset(name)
+    for name in suite.methods:
+        weights = project.variant(name).weights
+        if weights:
+            project.weights(weights)
+    for name in asked.tables:
+        project.table(name)
+    for name in asked.figures:
+        project.figure(name)
+
+
+def _prefix(folder: Path) -> str:
+    """What stands before a command to copy: nothing where the shell finds the commands of this Python."""
+    own = Path(sys.executable).parent
+    found = shutil.which("snakemake")
+    if found and Path(found).parent == own:
+        return ""
+    return f"{own.relative_to(folder) if own.is_relative_to(folder) else own}/"
+
+
+def _use_own_verbs(folder: Path) -> None:
+    """Let ``fgvc`` in the rules' commands be the one beside this Python, and act on this project."""
     own = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([own, os.environ.get("PATH", os.defpath)])
+    os.environ["FGVC_PROJECT"] = str(folder)
 
 
 def on_start(rules: Rules) -> None:
@@ -40,43 +127,92 @@ def on_start(rules: Rules) -> None:
         raise WorkflowError(str(error)) from None
 
 
-def on_success(rules: Rules, arguments: Sequence[str]) -> None:
+def on_success(rules: Rules) -> None:
     """At most ten lines: what came out, where it is, what to do next."""
-    for suite in suites_of(rules.project, arguments):
-        _print(success_lines(rules.project, suite))
-    if not suites_of(rules.project, arguments):
-        _print([f"made: {target}" for target in given_targets(arguments)])
-
-
-def success_lines(project: Project, suite: str | None) -> list[str]:
-    """The summary of a suite; also when nothing had to be done."""
-    from fgvc.reporting.summary import summary_lines
+    from fgvc.reporting.summary import MAX_LINES, summary_lines
     from fgvc.reporting.tables import remove_partial_tables
 
-    name = suite or project.settings.default_suite
-    remove_partial_tables(project, name, short=suite is None)
-    return summary_lines(project, name, short=suite is None)
+    _end_display()
+    project, lines = rules.project, []
+    for asked in asked_of(project, SESSION.targets):
+        name = asked.suite or project.settings.default_suite
+        remove_partial_tables(project, name, short=asked.suite is None)
+        lines += summary_lines(
+            project,
+            name,
+            short=asked.suite is None,
+            tables=asked.tables,
+            figures=asked.figures,
+            commands=SESSION.bin,
+        )
+    made = [_made(project, target) for target in other_targets(SESSION.targets)]
+    room = max(1, MAX_LINES - len(lines))
+    if len(made) > room:
+        made = [*made[: room - 1], f"Made:   {len(made) - room + 1} more"]
+    _print([*lines, *made])
 
 
-def on_error(rules: Rules, arguments: Sequence[str], logs: Iterable[str]) -> None:
+def _made(project: Project, target: str) -> str:
+    """A file that was asked for, with the result where it is a run's."""
+    path = project.root / target
+    if path.name == "metrics.json":
+        with contextlib.suppress(FgvcError):
+            metrics = read_json(path)
+            if metrics.get("status") == "ok":
+                return f"Made:   {target}: top-1 {metrics['top1_pct']:.2f} % of {metrics['images']} images"
+            return f"Made:   {target}: the run diverged"
+    return f"Made:   {target}"
+
+
+def on_error(rules: Rules, logs: Iterable[str]) -> None:
     """Write what is there as partial tables and list each failed job: its error, its log, its command.
 
     Nothing that goes wrong in here may hide the failures themselves.
     """
-    from fgvc.reporting.summary import failure_report, write_partial_tables
+    from fgvc.reporting.summary import failure_report
 
+    _end_display()
     project = rules.project
-    failures = failed_jobs(project, "\n".join(_text(Path(log)) for log in logs))
-    for suite in suites_of(project, arguments):
-        name = suite or project.settings.default_suite
+    log = "\n".join(_text(Path(log)) for log in logs)
+    stopped = STOPPING in log or ENDING in log
+    failures = failed_jobs(project, log, stopped)
+    if failures:
+        _print_partial_tables(project)
+    if failures or not stopped:
+        _print(failure_report(project, failures))
+    if stopped:
+        _print(["stopped on request; the same command goes on from here, and nothing finished is repeated"])
+
+
+def _print_partial_tables(project: Project) -> None:
+    from fgvc.reporting.summary import write_partial_tables
+
+    for asked in asked_of(project, SESSION.targets):
+        name = asked.suite or project.settings.default_suite
+        tables = asked.tables or project.suite(name).tables
         with contextlib.suppress(FgvcError):
-            for path in write_partial_tables(project, name, short=suite is None):
+            for path in write_partial_tables(project, name, short=asked.suite is None, tables=tables):
                 _print([f"what is there so far: {project.paths.shown(path)}"])
-    _print(failure_report(project, failures))
 
 
-def failed_jobs(project: Project, snakemake_log: str) -> list[FailedJob]:
-    """The failed jobs that Snakemake's log names, each with the last error line of its own log."""
+def _end_display() -> None:
+    """Let the display show everything that was logged, and end it: what the hooks print comes last."""
+    from snakemake.logging import logger
+
+    queues: list[Any] = [handler.queue for handler in logger.handlers if isinstance(handler, QueueHandler)]
+    deadline = time.monotonic() + 2
+    while any(queue.unfinished_tasks for queue in queues) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if SESSION.display is not None:
+        SESSION.display.close()
+
+
+def failed_jobs(project: Project, snakemake_log: str, stopped: bool = False) -> list[FailedJob]:
+    """The failed jobs that Snakemake's log names, each with the last error line of its own log.
+
+    Args:
+        stopped: the user ended the run, so that a job without an error of its own was stopped, not failed.
+    """
     from fgvc.reporting.runs import one_line
     from fgvc.reporting.summary import FailedJob
 
@@ -87,8 +223,11 @@ def failed_jobs(project: Project, snakemake_log: str) -> list[FailedJob]:
         log = _field(block, "log").removesuffix(" (check log file(s) for error details)")
         if not output:
             continue
-        error = one_line(final_error_line(_text(project.root / log)))
-        found[output] = FailedJob(rule, output, error, log, f"snakemake --cores 1 -- {output}")
+        said = own_error_line(text := _text(project.root / log))
+        if stopped and not said:
+            continue
+        error = one_line(said or _without_error(text))
+        found[output] = FailedJob(rule, output, error, log, f"{SESSION.bin}snakemake --cores 1 -- {output}")
         _leave_failure(project, output, error, log)
     return list(found.values())
 
@@ -96,20 +235,24 @@ def failed_jobs(project: Project, snakemake_log: str) -> list[FailedJob]:
 def _leave_failure(project: Project, output: str, error: str, log: str) -> None:
     """A run that was killed could not say so itself; its cell in the table should."""
     path = project.root / output
-    if path.is_relative_to(project.root / "results" / "runs"):
+    folders = [project.root / "results" / name for name in ("runs", "sweeps")]
+    if any(path.is_relative_to(folder) for folder in folders) and path.name != "lr.json":
         failure = project.paths.state_dir(path.parent) / "failure.json"
         if not failure.is_file():
             write_json(failure, {"error": error, "log": log, "run": output})
 
 
-def final_error_line(text: str) -> str:
-    """The line of a job's log that says what went wrong."""
+def own_error_line(text: str) -> str | None:
+    """The line of a job's log that says what went wrong, if one does."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     if errors:
         return errors[-1].removeprefix("error: ")
-    if lines and re.match(r"[A-Za-z_.]*(Error|Exception)\b", lines[-1]):
-        return lines[-1]
+    return lines[-1] if lines and re.match(r"[A-Za-z_.]*(Error|Exception)\b", lines[-1]) else None
+
+
+def _without_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = f"; its log ends with: {lines[-1]}" if lines else ""
     return f"the job ended without an error message (killed, or out of memory?){last}"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
+from fgvc.config.paths import rate_text
 from fgvc.config.project import Kind, Project
 from fgvc.errors import FgvcError, UnknownNameError, available, nearest
 from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
@@ -13,141 +16,238 @@ from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 #: Folders below results/ that are not suites.
 RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "tables", "figures", "audit")
 
+#: The rule that has no wildcards, and so can be asked for by its name.
+NAMED_RULES = ("all",)
+
 _RUN_FILES = ("run.json", "model.safetensors", "history.csv", "metrics.json", "predictions.parquet")
+_SWEEP_FILES = tuple(name for name in _RUN_FILES if name != "model.safetensors")
 _LISTS = ("train.csv", "val.csv", "train_val.csv", "test.csv", "classes.csv")
 
-#: The files that stand at the end of a target below results/.
-_FILES: dict[str, tuple[str, ...]] = {
-    "runs": _RUN_FILES,
-    "sweeps": ("lr.json", *(f for f in _RUN_FILES if f != "model.safetensors")),
-    "splits": ("split.json", *_LISTS),
+#: What follows a folder below results/: a path, and the files at its end where they have names of their own.
+_FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "runs": ("DATASET/METHOD/SIZE/seedK/", _RUN_FILES),
+    "sweeps": ("DATASET/METHOD/SIZE/lrX/", _SWEEP_FILES),
+    "splits": ("DATASET/", ("split.json", *_LISTS)),
+    "stats": ("DATASET.json", ()),
+    "cost": ("METHOD/SIZE/CLASSES.json", ()),
 }
+_PLACES = {
+    "DATASET": r"[a-z0-9_]+",
+    "METHOD": r"[a-z0-9_]+",
+    "SIZE": r"[1-9][0-9]*",
+    "CLASSES": r"[1-9][0-9]*",
+    "seedK": r"seed[0-9]+",
+    "lrX": r"lr[0-9.e-]+",
+}
+_REPORT = re.compile(r"results/(?:([a-z0-9_]+)/)?(tables|figures)/([^/.]+)\.[a-z]+")
+_FORMS_TEXT = "targets are results/tables/NAME.tex, results/SUITE/tables/NAME.tex, …: docs/workflow.md"
+_WEIGHT_FILE = re.compile(r"(.*)\.(json|safetensors)")
 
 
-def given_targets(arguments: Iterable[str]) -> list[str]:
-    """The arguments of a snakemake command line that are files below results/ or data/."""
-    return [a for a in arguments if re.match(r"(\./)?(results|data)/", a)]
+@dataclass(frozen=True)
+class Asked:
+    """Tables and figures of one suite that a command asks for.
+
+    ``suite`` None: the default suite under its short path.
+    """
+
+    suite: str | None
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
 
 
-def suites_of(project: Project, arguments: Iterable[str]) -> list[str | None]:
-    """The suites whose tables or figures a command line asks for (None: the default suite's short path)."""
-    found: list[str | None] = []
-    targets = given_targets(arguments)
-    for target in targets:
-        parts = PurePosixPath(target).parts
-        if len(parts) == 3 and parts[1] in ("tables", "figures"):
-            found.append(None)
-        elif len(parts) == 4 and parts[2] in ("tables", "figures"):
-            found.append(parts[1])
-    if not targets:
-        found.append(None)
-    known = [None, *project.names("suite")]
-    return [suite for suite in dict.fromkeys(found) if suite in known]
+def clean(target: str) -> str:
+    """A target without ``./`` and doubled slashes."""
+    return os.path.normpath(target)
 
 
-def check(rules: Rules, arguments: Iterable[str]) -> None:
-    """Refuse, before any work, a target with a name that does not exist.
+def asked_of(project: Project, targets: Iterable[str]) -> list[Asked]:
+    """The tables and figures that ``targets`` name; all of the default suite when there is no target."""
+    given = [clean(target) for target in targets]
+    if not given or set(NAMED_RULES) & set(given):
+        suite = project.suite(project.settings.default_suite)
+        return [Asked(None, tuple(suite.tables), tuple(suite.figures))]
+    named: dict[str | None, dict[str, list[str]]] = {}
+    for match in filter(None, map(_REPORT.fullmatch, given)):
+        suite_name, folder, name = match.groups()
+        of_suite = named.setdefault(suite_name, {"tables": [], "figures": []})
+        if name not in of_suite[folder]:
+            of_suite[folder].append(name)
+    return [Asked(s, tuple(found["tables"]), tuple(found["figures"])) for s, found in named.items()]
+
+
+def other_targets(targets: Iterable[str]) -> list[str]:
+    """The targets that are files other than tables and figures."""
+    files = [clean(target) for target in targets]
+    return [file for file in files if file not in NAMED_RULES and not _REPORT.fullmatch(file)]
+
+
+def result_places(project: Project, targets: Iterable[str]) -> list[str]:
+    """Where the things are that ``targets`` ask for, as lines to print."""
+    given, paths = list(targets), project.paths
+    lines = []
+    for asked in asked_of(project, given):
+        lines += [f"table:  {paths.shown(paths.table(asked.suite, t))}.md" for t in asked.tables]
+        lines += [f"figure: {paths.shown(paths.figure(asked.suite, f))}.png" for f in asked.figures]
+    lines += [f"file:   {target}" for target in other_targets(given)]
+    return [line for line in lines if (project.root / line.split(maxsplit=1)[1]).is_file()]
+
+
+def check(rules: Rules, targets: Iterable[str]) -> None:
+    """Refuse, before any work, a target that nothing makes.
 
     Raises FgvcError that says which part of the path is unknown and what the nearest one is.
     """
-    for name in rules.project.names("suite"):
+    project = rules.project
+    for name in project.names("suite"):
         if name in RESERVED:
             raise FgvcError(
                 f"a suite cannot be called '{name}': results/{name}/ holds something else",
-                file=rules.project.paths.shown(rules.project.file("suite", name)),
+                file=project.paths.shown(project.file("suite", name)),
                 cure="rename the file",
             )
-    for target in given_targets(arguments):
+    for target in targets:
         try:
-            _check_one(rules.project, PurePosixPath(target))
+            _check_one(project, clean(target))
         except FgvcError as error:
-            error.problem = f"{error.problem} (in the target {target})"
+            if target not in error.problem:
+                error.problem = f"{error.problem} (in the target {target})"
             raise
 
 
-def _check_one(project: Project, target: PurePosixPath) -> None:
-    parts = target.parts
-    if parts[0] == "data":
+def _check_one(project: Project, target: str) -> None:
+    parts = PurePosixPath(target).parts
+    if target in NAMED_RULES:
+        return
+    if PurePosixPath(target).is_absolute():
+        _refuse_absolute(project, Path(target))
+    elif parts[0] == "data":
         _check_data(project, parts)
+    elif parts[0] != "results":
+        _refuse_outsider(project, target)
     elif len(parts) > 1 and parts[1] in ("tables", "figures"):
-        _check_report(project, project.settings.default_suite, parts[1:])
+        _check_report(project, None, parts[1:])
     elif len(parts) > 2 and parts[2] in ("tables", "figures"):
-        _known(project, "suite", parts[1])
+        project.file("suite", parts[1])
         _check_report(project, parts[1], parts[2:])
-    elif len(parts) > 2 and parts[1] in (*_FILES, "stats", "cost"):
+    elif len(parts) > 1 and parts[1] in _FORMS:
         _check_ids(project, parts)
     else:
-        shapes = "tables/NAME.tex, SUITE/tables/NAME.tex, figures/NAME.png, SUITE/figures/NAME.png"
         guess = nearest(parts[1] if len(parts) > 1 else "", [*RESERVED, *project.names("suite")])
-        raise FgvcError(
-            f"nothing makes results/{'/'.join(parts[1:])}"
-            + (f"; did you mean 'results/{guess}/…'?" if guess else ""),
-            cure=f"targets below results/ are {shapes}; more in docs/workflow.md",
-        )
+        raise _nothing_makes(target, f"results/{guess}/…" if guess and guess != parts[1] else None)
+
+
+def _nothing_makes(target: str, guess: str | None = None, cure: str = _FORMS_TEXT) -> FgvcError:
+    return FgvcError(f"nothing makes {target}" + (f"; did you mean '{guess}'?" if guess else ""), cure=cure)
+
+
+def _refuse_absolute(project: Project, target: Path) -> None:
+    if target.is_relative_to(project.root):
+        inner = target.relative_to(project.root)
+        raise FgvcError("targets are relative to the project's folder", cure=f"ask for {inner}")
+    raise FgvcError("this file lies outside the project", cure=_FORMS_TEXT)
+
+
+def _refuse_outsider(project: Project, target: str) -> None:
+    """A target in neither results/ nor data/: often a bare name, or a path without its beginning."""
+    parts, paths = PurePosixPath(target).parts, project.paths
+    word = PurePosixPath(parts[-1]).stem
+    meant: dict[str, str] = {}
+    for suite in project.names("suite"):
+        table = project.suite(suite).tables[0]
+        meant[suite] = f"{paths.shown(paths.table(suite, table))}.tex"
+    meant |= {t: f"{paths.shown(paths.table(None, t))}.tex" for t in project.names("table")}
+    meant |= {f: f"{paths.shown(paths.figure(None, f))}.pdf" for f in project.names("figure")}
+    guess = meant.get(nearest(word, meant) or "")
+    if len(parts) > 1:
+        top = nearest(parts[0], ["results", "data"])
+        guess = "/".join((top, *parts[1:])) if top else f"results/{target}" if parts[0] in RESERVED else guess
+    raise _nothing_makes(target, guess)
 
 
 def _check_data(project: Project, parts: tuple[str, ...]) -> None:
-    if len(parts) > 2 and parts[1] == "weights":
-        _known(project, "weights", re.sub(r"\.(json|safetensors)$", "", parts[2]))
+    name = parts[-1]
+    if len(parts) == 3 and parts[1] == "weights":
+        match = _WEIGHT_FILE.fullmatch(name)
+        stem = match[1] if match else name
+        project.file("weights", stem)
+        _one_of(name, [f"{stem}.json", f"{stem}.safetensors"])
     elif len(parts) == 2:
-        _known(project, "dataset", PurePosixPath(parts[1]).stem)
+        stem = PurePosixPath(name).stem
+        _known_dataset(project, stem)
+        _one_of(name, [f"{stem}.json", f"{stem}.csv"])
+    else:
+        raise _nothing_makes(
+            "/".join(parts), cure="files there: data/DATASET.json, data/weights/WEIGHTS.json"
+        )
 
 
-def _check_report(project: Project, suite_name: str, parts: tuple[str, ...]) -> None:
+def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:
+    kind: Kind
     kind, suffixes = ("table", TABLE_SUFFIXES) if parts[0] == "tables" else ("figure", FIGURE_SUFFIXES)
-    file = PurePosixPath(parts[-1])
-    if len(parts) != 2:
-        raise FgvcError(f"a {kind} stands right below {parts[0]}/")
-    _known(project, kind, file.stem)  # type: ignore[arg-type]
-    suite = project.suite(suite_name)
+    name = suite_name or project.settings.default_suite
+    suite = project.suite(name)
     listed = suite.tables if kind == "table" else suite.figures
+    if len(parts) != 2:
+        cure = f"name a file in it, such as {parts[0]}/{listed[0]}.{suffixes[0]}" if listed else None
+        raise FgvcError(f"{parts[0]}/ is a folder of {parts[0]}", cure=cure)
+    file = PurePosixPath(parts[1])
+    project.file(kind, file.stem)
     if file.stem not in listed:
         raise FgvcError(
-            f"the suite '{suite_name}' has no {kind} '{file.stem}'",
-            file=project.paths.shown(project.file("suite", suite_name)),
+            f"the suite '{name}' has no {kind} '{file.stem}'",
+            file=project.paths.shown(project.file("suite", name)),
             key=f"{kind}s",
             cure=available(kind, list(listed)) + "; or add it to the suite",
         )
-    if file.suffix.lstrip(".") not in suffixes:
-        raise FgvcError(
-            f"a {kind} has no form '{file.suffix}'", cure=f"forms: {', '.join('.' + s for s in suffixes)}"
-        )
+    _one_of(file.name, [f"{file.stem}.{suffix}" for suffix in suffixes])
 
 
 def _check_ids(project: Project, parts: tuple[str, ...]) -> None:
+    """The names in a path below results/runs, sweeps, splits, stats or cost, and the path's form."""
     folder, ids = parts[1], parts[2:]
-    if folder == "cost":
-        _known(project, "method", ids[0])
-        return
-    _known_dataset(project, re.sub(r"\.json$", "", ids[0]))
-    if folder in ("runs", "sweeps") and len(ids) > 1:
-        _known(project, "method", ids[1])
-    files = _FILES.get(folder)
-    if files and ids[-1] not in files:
-        guess = nearest(ids[-1], files)
+    form, files = _FORMS[folder]
+    if folder == "sweeps" and ids[-1:] == ("lr.json",):
+        form, files = "DATASET/METHOD/SIZE/", ("lr.json",)
+    for place, given in zip(form.split("/"), ids, strict=False):
+        if place.startswith("DATASET"):
+            _known_dataset(project, given.removesuffix(".json"))
+        elif place == "METHOD":
+            project.variant(given)
+    path = "/".join(ids[:-1]) + "/" if files else "/".join(ids)
+    if not re.fullmatch(_pattern(form), path):
+        example = f"results/{folder}/{form}{files[0] if files else ''}"
+        raise _nothing_makes("/".join(parts), cure=f"files there: {example}")
+    if files:
+        _one_of(ids[-1], files)
+    if "lrX" in form:
+        _check_rate(ids[-2])
+
+
+def _pattern(form: str) -> str:
+    return re.sub("|".join(_PLACES), lambda place: _PLACES[place[0]], form.replace(".", r"\."))
+
+
+def _check_rate(part: str) -> None:
+    try:
+        right = f"lr{rate_text(float(part.removeprefix('lr')))}"
+    except ValueError:
+        raise FgvcError(f"'{part}' is no learning rate", cure="write it like lr0.003") from None
+    if right != part:
+        raise FgvcError(f"a learning rate has one spelling in paths; did you mean '{right}'?")
+
+
+def _one_of(name: str, files: Sequence[str]) -> None:
+    if name not in files:
+        guess = nearest(name, files)
         raise FgvcError(
-            f"no rule makes '{ids[-1]}' there" + (f"; did you mean '{guess}'?" if guess else ""),
+            f"no rule makes '{name}' there" + (f"; did you mean '{guess}'?" if guess else ""),
             cure=f"files there: {', '.join(files)}",
         )
-
-
-def _known(project: Project, kind: Kind, name: str) -> None:
-    project.file(kind, name)
 
 
 def _known_dataset(project: Project, name: str) -> None:
     canonical = project.canonical_dataset(name)
     if canonical != name:
         raise UnknownNameError("dataset id", name, [canonical], listing="fgvc list datasets")
-
-
-def result_places(project: Project, arguments: Iterable[str]) -> list[str]:
-    """Where the tables and figures are that a command line asks for, as lines to print."""
-    lines = []
-    for suite in suites_of(project, arguments):
-        listed = project.suite(suite or project.settings.default_suite)
-        for name in listed.tables:
-            lines.append(f"table:  {project.paths.shown(project.paths.table(suite, name))}.md")
-        for name in listed.figures:
-            lines.append(f"figure: {project.paths.shown(project.paths.figure(suite, name))}.png")
-    return [line for line in lines if (project.root / line.split()[1]).is_file()]
+    project.dataset(name)

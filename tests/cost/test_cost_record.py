@@ -198,7 +198,7 @@ def test_a_mistyped_name_is_answered_with_the_nearest(
         (("vit_pico", 224, 10, None, {"pool": "cls"}), "its own options"),
         (("vit", 224, 10, PICO, {"poool": "cls"}), "pool"),
         (("cnn", 32, 10, "inception_v4"), "larger image size"),
-        (("cnn", 192, 10, PICO), "doesn't match model (224)"),
+        (("cnn", 192, 10, PICO), "is a ViT, not a CNN"),
     ],
 )
 def test_impossible_wishes(project: Project, arguments: tuple[Any, ...], message: str) -> None:

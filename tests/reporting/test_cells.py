@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fgvc.config.identity import recipe_sha256
 from fgvc.errors import FgvcError
 from fgvc.reporting.cells import COLUMNS, average, collect, gather, rank
 
@@ -103,10 +105,35 @@ def test_a_failed_search_fails_its_cell(bench: BenchT) -> None:
     assert "learning-rate search: every rate diverged" in cells.cell("birds", "m")["cause"]
 
 
+def run_card(bench: BenchT, method: str, **other: str) -> None:
+    """The run card beside seed 1's metrics, of the recipe as it is now."""
+    folder = bench.run_dir("birds", method, 1)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    card = {"run_sha256": "r", "recipe_sha256": recipe_sha256(bench.project, "birds", method)}
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"run_sha256": "r"}))
+    (folder / "run.json").write_text(json.dumps(card | other))
+
+
 def test_a_result_outlives_an_older_failure(full_bench) -> None:
     bench = full_bench({"a": 0.8})
+    run_card(bench, "a")
     bench.failure("runs", "birds", "a", "64", "seed1", error="once")
     assert collect(bench.project, "quick", "acc").cell("birds", "a")["status"] == "ok"
+
+
+def test_metrics_of_another_recipe_or_run_do_not_count(full_bench) -> None:
+    bench = full_bench({"a": 0.8, "b": 0.7, "c": 0.6, "d": 0.5})
+    run_card(bench, "a", recipe_sha256="that of last week")
+    run_card(bench, "b", run_sha256="that of last week")
+    run_card(bench, "c")
+    # The run card is removed for a new run; that one failed.
+    bench.failure("runs", "birds", "d", "64", "seed1", error="out of memory")
+    cells = gather(bench.project, "quick", 64, "top1_pct", 2)
+    found = {m: (cells.cell("birds", m)["status"], cells.cell("birds", m)["n"]) for m in "abcd"}
+    assert found == {"a": ("partial", 1), "b": ("partial", 1), "c": ("ok", 2), "d": ("failed", 1)}
+    assert "its recipe was changed" in cells.cell("birds", "a")["cause"]
+    with pytest.raises(FgvcError, match="3 of 8 runs are missing"):
+        collect(bench.project, "quick", "acc")
 
 
 def test_a_broken_failure_record_is_told(bench: BenchT) -> None:

@@ -20,6 +20,17 @@ def test_success_in_ten_lines(full_bench) -> None:
     assert "results/quick/tables/acc.md" in "\n".join(summary_lines(bench.project, "quick", short=False))
 
 
+def test_success_names_what_was_made_and_commands_as_they_can_be_typed(full_bench) -> None:
+    bench = full_bench({"a": 0.9}, seeds=[1])
+    lines = summary_lines(
+        bench.project, "quick", short=False, tables=["acc"], figures=[], commands=".venv/bin/"
+    )
+    text = "\n".join(lines)
+    assert "results/quick/tables/acc.md" in text and "sizes" not in text and "Figure" not in text
+    target = "results/quick/tables/acc.csv"
+    assert lines[-1].startswith(f"Next:   .venv/bin/snakemake --report report.html -- {target} ")
+
+
 def test_the_worst_class_and_the_mix_up_are_the_true_ones(full_bench) -> None:
     bench = full_bench({"a": 0.9}, seeds=[1, 2])
     for seed in (1, 2):
