@@ -9,13 +9,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import models, training
+from benchmarks import glsim, models, training
 from benchmarks.harness import Ratio
 from fgvc.errors import FgvcError, UnknownNameError
 from fgvc.provenance.machine import code_identity, host, package_versions
 
 RESULTS = Path(__file__).parent / "results"
-BENCHMARKS: dict[str, Callable[[], Iterator[Ratio]]] = {"models": models.run, "training": training.run}
+BENCHMARKS: dict[str, Callable[[], Iterator[Ratio]]] = {
+    "models": models.run,
+    "glsim": glsim.run,
+    "training": training.run,
+}
 
 
 def main(names: list[str]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,4 +27,7 @@ def __getattr__(name: str) -> Any:
         from fgvc.methods.build import create_model
 
         return create_model
+    if name == "checkpoints":
+        # Not `from fgvc import checkpoints`, which would ask here again.
+        return importlib.import_module("fgvc.checkpoints")
     raise AttributeError(f"module 'fgvc' has no attribute '{name}'")

@@ -25,7 +25,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("workflow",),
     ("reporting", "audit"),
-    ("training", "evaluation", "explain", "cost"),
+    ("training", "evaluation", "explain", "cost", "pretraining"),
+    ("checkpoints",),
     ("methods",),
     ("backbones",),
     ("data",),
@@ -36,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 #: Who may import from whom at its own level.
 SIDEWAYS = {
     ("training", "evaluation"),  # a search evaluates its candidates
+    ("pretraining", "training"),  # the same resume states and the same progress line
     ("config", "provenance"),
 }
 #: ``import fgvc`` offers names from everywhere, but only when they are asked for.

@@ -1,4 +1,4 @@
-"""Bringing pre-trained weights here: from an installed package, a mirror, or the network."""
+"""Bringing pre-trained weights here: from this project, an installed package, a mirror, or the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.backbones.weights import package_file, store
-from fgvc.config.method import PackageSource, UrlSource
+from fgvc.config.method import PackageSource, ShippedSource, UrlSource
 from fgvc.config.project import Project
 from fgvc.data.downloads import mirror_folder
 from fgvc.data.progress import Progress, quiet
@@ -19,6 +19,8 @@ from fgvc.provenance.locks import exclusive_lock
 
 #: Another process may be downloading the same file.
 LOCK_WAIT_S = 6 * 3600.0
+#: What to do about a file that the checkout should hold.
+RESTORE = "restore it from the repository: git checkout -- params/weights"
 
 
 def fetch_weights(
@@ -48,9 +50,20 @@ def fetch_weights(
         if isinstance(weights.source, PackageSource):
             path, place = package_file(weights.source), f"package {weights.source.package}"
             _check(path, weights.source.sha256, None, weights.source.bytes, name)
+        elif isinstance(weights.source, ShippedSource):
+            path, place = _shipped(project, weights.source), "this project"
+            _check(path, weights.source.sha256, None, weights.source.bytes, name, cure=RESTORE)
         else:
             path, place = _obtain(project, name, weights.source, mirror, progress)
         return store(project, name, path, place), False
+
+
+def _shipped(project: Project, source: ShippedSource) -> Path:
+    """The file beside the registry. Raises FgvcError when the checkout lacks it."""
+    path = project.folder("weights") / source.file
+    if not path.is_file():
+        raise FgvcError("a file of this project is missing", file=project.paths.shown(path), cure=RESTORE)
+    return path
 
 
 def _already_there(project: Project, name: str) -> dict[str, Any] | None:
@@ -58,7 +71,9 @@ def _already_there(project: Project, name: str) -> dict[str, Any] | None:
     if not (record_path.is_file() and path.is_file()):
         return None
     record: dict[str, Any] = read_json(record_path)
-    return record if record.get("sha256") == file_sha256(path) else None
+    # The registry may name another file than when these were fetched.
+    same_source = record.get("source_sha256", "").startswith(project.weights(name).source.sha256 or "")
+    return record if same_source and record.get("sha256") == file_sha256(path) else None
 
 
 def _obtain(
@@ -101,7 +116,9 @@ def _obtain(
     return cached, source.url
 
 
-def _check(path: Path, sha256: str | None, md5: str | None, size: int | None, name: str) -> None:
+def _check(
+    path: Path, sha256: str | None, md5: str | None, size: int | None, name: str, cure: str | None = None
+) -> None:
     """Compare a file with what the registry says of it (digests may be given by their first digits)."""
     problem = None
     if size is not None and path.stat().st_size != size:
@@ -116,5 +133,5 @@ def _check(path: Path, sha256: str | None, md5: str | None, size: int | None, na
         raise FgvcError(
             f"this is not the file that the registry names: {problem}",
             file=path,
-            cure=f"delete it and fetch again; the registry's facts: fgvc describe {name}",
+            cure=cure or f"delete it and fetch again; the registry's facts: fgvc describe {name}",
         )

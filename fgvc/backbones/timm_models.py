@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import timm
 import torch
 from timm.layers import DropPath
 from timm.models import VisionTransformer, register_model
-from timm.models.vision_transformer import _create_vision_transformer
+from timm.models.vision_transformer import Block, _create_vision_transformer
 from torch import nn
 
 from fgvc.errors import FgvcError, UnknownNameError
@@ -62,6 +63,27 @@ def build_timm(backbone: str, **kwargs: Any) -> nn.Module:
         raise FgvcError(f"timm cannot build '{name}' with {shown}: {error}") from error
 
 
+def encoder_block(
+    width: int,
+    heads: int,
+    mlp_ratio: float,
+    *,
+    norm_eps: float,
+    dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
+) -> nn.Module:
+    """A pre-norm block as in timm's ViTs, [B, L, D] → [B, L, D], for methods that add one of their own."""
+    return Block(  # type: ignore[no-any-return]
+        width,
+        heads,
+        mlp_ratio,
+        qkv_bias=True,
+        proj_drop=dropout,
+        drop_path=stochastic_depth,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+    )
+
+
 def set_uniform_stochastic_depth(model: nn.Module, rate: float) -> None:
     """Give every residual branch of a ViT the same drop rate (timm's default grows from 0).
 
@@ -71,6 +93,13 @@ def set_uniform_stochastic_depth(model: nn.Module, rate: float) -> None:
         for branch in ("drop_path1", "drop_path2"):
             if hasattr(block, branch):
                 setattr(block, branch, DropPath(rate) if rate > 0 else nn.Identity())
+
+
+def set_norm_eps(model: nn.Module, eps: float) -> None:
+    """Give every norm of a ViT the same eps (timm's ViTs have 1e-6, the GLSim code base has 1e-12)."""
+    for module in model.modules():
+        if hasattr(module, "normalized_shape"):  # LayerNorm and RMSNorm, torch's and timm's
+            module.eps = eps  # type: ignore[assignment]
 
 
 def parameter_count(module: nn.Module, trainable_only: bool = False) -> int:

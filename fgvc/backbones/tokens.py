@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from fgvc.backbones.timm_models import build_timm, set_uniform_stochastic_depth
+from fgvc.backbones.timm_models import build_timm, set_norm_eps, set_uniform_stochastic_depth
 from fgvc.errors import FgvcError
 
 
@@ -22,6 +25,9 @@ class TokenBackbone(nn.Module):
         stochastic_depth: drop rate of residual branches.
         stochastic_depth_decay: ``uniform`` (the same in each block) or ``linear`` (timm's, from 0).
         dropout: rate after the attention projection and after the MLP.
+        norm_eps: eps of all norms; None: the model's own.
+        final_norm: False: tokens stay as the last block leaves them.
+        shape: timm's arguments (``embed_dim``, ``depth``, ``num_heads`` …) for a ViT whose shape has no name.
 
     Raises FgvcError when the model is no ViT or the size does not fit its patches.
     """
@@ -34,10 +40,14 @@ class TokenBackbone(nn.Module):
         stochastic_depth: float = 0.0,
         stochastic_depth_decay: str = "uniform",
         dropout: float = 0.0,
+        norm_eps: float | None = None,
+        final_norm: bool = True,
+        shape: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        shape = shape or {}
         with torch.device("meta"):
-            patch = getattr(getattr(build_timm(backbone), "patch_embed", None), "patch_size", None)
+            patch = getattr(getattr(build_timm(backbone, **shape), "patch_embed", None), "patch_size", None)
         if patch is None:
             raise FgvcError(
                 f"the backbone '{backbone}' is not a ViT",
@@ -53,6 +63,7 @@ class TokenBackbone(nn.Module):
             img_size=image_size,
             drop_path_rate=stochastic_depth,
             proj_drop_rate=dropout,
+            **shape,
         )
         if not isinstance(vit, VisionTransformer):
             raise FgvcError(
@@ -61,6 +72,10 @@ class TokenBackbone(nn.Module):
             )
         if stochastic_depth_decay == "uniform":
             set_uniform_stochastic_depth(vit, stochastic_depth)
+        if not final_norm:
+            vit.norm = vit.fc_norm = nn.Identity()
+        if norm_eps is not None:
+            set_norm_eps(vit, norm_eps)
         vit.attn_pool = None  # a pooling head with weights of its own (SigLIP): no part of the tokens
         self.vit = vit
         self.image_size = image_size
@@ -69,6 +84,7 @@ class TokenBackbone(nn.Module):
         self.depth: int = len(vit.blocks)
         self.heads: int = vit.blocks[0].attn.num_heads
         self.has_cls: bool = vit.cls_token is not None
+        self.has_final_norm = final_norm
         self.num_prefix: int = vit.num_prefix_tokens
         self.num_registers: int = vit.num_reg_tokens
         side = image_size // self.patch_size
@@ -83,18 +99,40 @@ class TokenBackbone(nn.Module):
         """The final LayerNorm over all tokens."""
         return self.vit.norm  # type: ignore[no-any-return]
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Patches, prefix and position embedding: [B, 3, S, S] → [B, num_prefix + N, D]."""
+    @property
+    def norm_eps(self) -> float:
+        """The eps of the norms in the blocks."""
+        return float(self.vit.blocks[0].norm1.eps)
+
+    @property
+    def cls_token(self) -> nn.Parameter | None:
+        """The learnt CLS token [1, 1, D] before positions are added, where the model has one."""
+        return self.vit.cls_token  # type: ignore[no-any-return]
+
+    def embed(self, images: Tensor, cls_token: Tensor | None = None) -> Tensor:
+        """Patches, prefix and position embedding: [B, 3, S, S] → [B, num_prefix + N, D].
+
+        Args:
+            cls_token: [1, 1, D], takes the place of the model's own CLS token, which it must have.
+        """
         tokens = self.vit.patch_embed(images)
         tokens = self.vit._pos_embed(tokens)
+        if cls_token is not None:
+            # timm adds positions in several ways; exchanging the token afterwards holds for all of them. The
+            # model's own then gets two gradients that cancel to the bit.
+            exchanged = tokens[:, :1] + (cls_token - self.vit.cls_token)
+            tokens = torch.cat([exchanged, tokens[:, 1:]], dim=1)
         return self.vit.norm_pre(tokens)  # type: ignore[no-any-return]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """All tokens after the last block and the final norm, [B, num_prefix + N, D].
+    def forward(self, images: Tensor, cls_token: Tensor | None = None) -> Tensor:
+        """All tokens after the last block and the final norm (if any), [B, num_prefix + N, D].
 
         Models that are pre-trained with mean pooling have no norm there but one in `mean_patch`.
+
+        Args:
+            cls_token: as in `embed`.
         """
-        return self.norm(self.blocks(self.embed(images)))  # type: ignore[no-any-return]
+        return self.norm(self.blocks(self.embed(images, cls_token)))  # type: ignore[no-any-return]
 
     def cls(self, tokens: Tensor) -> Tensor:
         """The CLS token [B, D]; `mean_patch` where the model has no CLS token."""

@@ -137,8 +137,11 @@ def load_into(backbone: nn.Module, project: Project, name: str, position_resize:
         model = backbone.cnn
     else:
         raise TypeError(f"not a backbone: {type(backbone).__name__}")
+    unused: tuple[str, ...] = CLASSIFIERS
+    if isinstance(backbone, TokenBackbone) and not backbone.has_final_norm:
+        unused += ("norm.", "fc_norm.")
     wanted = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    model.load_state_dict(check_names(state, wanted, CLASSIFIERS), strict=True)
+    model.load_state_dict(check_names(state, wanted, unused), strict=True)
 
 
 def fits(weights: Weights, backbone: str) -> bool:

@@ -8,15 +8,15 @@ from typing import Any
 
 import yaml
 
-from fgvc.config.project import Kind, Project
+from fgvc.config.project import FOLDERS, Kind, Project
 from fgvc.errors import UnknownNameError
 
-_KINDS: tuple[Kind, ...] = ("method", "dataset", "suite", "weights", "recipe", "table", "figure")
+_KINDS: tuple[Kind, ...] = tuple(FOLDERS)
 
 
 def describe_name(project: Project, name: str, as_json: bool) -> str:
     """What ``name`` stands for, as YAML (or JSON). Names are looked for among variants, method classes,
-    datasets (and aliases), suites, weights, recipes, tables and figures, in this order.
+    datasets (and aliases), suites, weights, recipes, tables, figures and published tables, in this order.
 
     Raises UnknownNameError.
     """
@@ -43,6 +43,7 @@ def _facts(project: Project, name: str) -> tuple[str, dict[str, Any]]:
         "recipe": project.recipe,
         "table": project.table,
         "figure": project.figure,
+        "published": project.published,
     }
     for kind, read in readers.items():
         if name in project.names(kind):  # type: ignore[arg-type]

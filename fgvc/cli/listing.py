@@ -21,6 +21,7 @@ def listing(project: Project, what: str) -> tuple[list[Column], Rows]:
             "suites": _suites,
             "tables": _tables,
             "figures": _figures,
+            "published": _published,
             "weights": _weights,
             "recipes": _recipes,
         }[what](project)
@@ -82,6 +83,13 @@ def _tables(project: Project) -> Rows:
 
 def _figures(project: Project) -> Rows:
     return [{"name": name, "title": project.figure(name).title} for name in project.names("figure")]
+
+
+def _published(project: Project) -> Rows:
+    return [
+        {"name": name, "title": found.title, "printed in": found.source.place, "year": found.source.year}
+        for name, found in ((n, project.published(n)) for n in project.names("published"))
+    ]
 
 
 def _weights(project: Project) -> Rows:

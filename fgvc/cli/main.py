@@ -11,7 +11,14 @@ from typing import Any, NoReturn
 import typer
 from typer import _click as click
 
-from fgvc.cli import data, project, reports, runs, weights  # noqa: F401 -- the verbs register themselves
+from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
+    data,
+    pretraining,
+    project,
+    reports,
+    runs,
+    weights,
+)
 from fgvc.cli.groups import MAP, app
 from fgvc.errors import FgvcError, nearest
 

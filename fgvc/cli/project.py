@@ -53,7 +53,10 @@ def plan(
         print("\n".join(plan_lines(made)))
 
 
-LISTS = ("methods", "classes", "datasets", "suites", "tables", "figures", "weights", "recipes", "backbones")
+LISTS = (
+    *("methods", "classes", "datasets", "suites", "tables", "figures", "published"),
+    *("weights", "recipes", "backbones"),
+)
 
 
 @app.command(

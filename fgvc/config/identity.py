@@ -26,7 +26,7 @@ def recipe_identity(project: Project, dataset: str, method: str) -> dict[str, An
         "method": variant.method,
         "backbone": variant.backbone,
         "weights": variant.weights,
-        "options": variant.options,
+        "options": variant.options_on(dataset),
         "position_resize": variant.position_resize,
         "train": variant.train,
         "recipe": recipe,

@@ -23,6 +23,9 @@ class Variant(Model):
     backbone_title: str = Field(description="the backbone as column headings name it")
     weights: str | None = Field(description="id in params/weights, or null: from scratch")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the method class")
+    dataset_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="by dataset id: options that are otherwise on this dataset"
+    )
     position_resize: Literal["timm", "zoom_linear"] = Field(
         "timm", description="how a position embedding of another size is resized"
     )
@@ -30,6 +33,10 @@ class Variant(Model):
     recipe: Recipe
     source: str = Field(description="where the recipe comes from: paper, code at a commit, or ours")
     notes: str | None = None
+
+    def options_on(self, dataset: str | None) -> dict[str, Any]:
+        """Options of the method class on a dataset (None: on none in particular)."""
+        return self.options | self.dataset_options.get(dataset or "", {})
 
 
 class UrlSource(Model):
@@ -60,12 +67,23 @@ class PackageSource(Model):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class ShippedSource(Model):
+    """A file that this project made and carries, below ``params/weights``; no network is needed."""
+
+    kind: Literal["shipped"]
+    file: str = Field(
+        pattern=r"^[\w-]+(\.[\w-]+)*(/[\w-]+(\.[\w-]+)*)*$", description="path below params/weights"
+    )
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Weights(Model):
     """Pre-trained weights: where they come from, how they are read, and how their inputs are normalised."""
 
     title: str
     architecture: str = Field(description="timm model name, or one of ours")
-    source: Annotated[UrlSource | PackageSource, Field(discriminator="kind")]
+    source: Annotated[UrlSource | PackageSource | ShippedSource, Field(discriminator="kind")]
     format: Literal["vit_npz", "timm", "ordered"] = Field(
         description="vit_npz: original JAX ViT; timm: timm's names; ordered: same tensors, other names"
     )

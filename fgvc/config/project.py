@@ -13,12 +13,21 @@ from fgvc.config.base import Model, ModelT, load_model, validate
 from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
 from fgvc.config.paths import Paths
+from fgvc.config.published import Published, PublishedAccuracies, PublishedCosts
 from fgvc.config.recipe import Recipe
-from fgvc.config.suite import AccuracyTable, CostFigure, Settings, SizeTable, Suite
-from fgvc.config.yaml_source import read_yaml
+from fgvc.config.suite import (
+    AccuracyTable,
+    CostFigure,
+    PublishedFigure,
+    PublishedTable,
+    Settings,
+    SizeTable,
+    Suite,
+)
+from fgvc.config.yaml_source import KeyPath, read_yaml
 from fgvc.errors import FgvcError, UnknownNameError
 
-Kind = Literal["dataset", "method", "weights", "recipe", "suite", "table", "figure"]
+Kind = Literal["dataset", "method", "weights", "recipe", "suite", "table", "figure", "published"]
 
 FOLDERS: dict[Kind, str] = {
     "dataset": "datasets",
@@ -28,9 +37,12 @@ FOLDERS: dict[Kind, str] = {
     "suite": "suites",
     "table": "tables",
     "figure": "figures",
+    "published": "published",
 }
-Table = AccuracyTable | SizeTable
-Figure = CostFigure
+#: Kinds whose folder's name is not theirs with an s.
+_UNCOUNTED = ("weights", "published")
+Table = AccuracyTable | SizeTable | PublishedTable
+Figure = CostFigure | PublishedFigure
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,9 @@ class Project:
         """The file of one id. Raises UnknownNameError with the nearest id."""
         path = self.folder(kind) / f"{name}.yaml"
         if not path.is_file() or Path(name).name != name:
-            plural = "weights" if kind == "weights" else f"{kind}s"
-            raise UnknownNameError(kind, name, self.names(kind), listing=f"fgvc list {plural}")
+            plural = kind if kind in _UNCOUNTED else f"{kind}s"
+            title = "published table" if kind == "published" else kind
+            raise UnknownNameError(title, name, self.names(kind), listing=f"fgvc list {plural}")
         return path
 
     def _load(self, kind: Kind, name: str, model: type[ModelT]) -> ModelT:
@@ -149,16 +162,54 @@ class Project:
             except UnknownNameError as error:
                 error.file, error.line, error.key = shown, source.line_of(("weights",)), "weights"
                 raise
+        for dataset in variant.dataset_options:
+            self._named("dataset", dataset, "method", name, ("dataset_options", dataset))
         self._cache["method", name] = variant
         return variant
 
     def table(self, name: str) -> Table:
-        table: Table = self._tagged("table", name, AccuracyTable, SizeTable)
+        """A table of any kind; what it shows of params/published exists."""
+        table: Table = self._tagged("table", name, AccuracyTable, SizeTable, PublishedTable)
         return table
 
     def figure(self, name: str) -> Figure:
-        figure: Figure = self._tagged("figure", name, CostFigure)
+        """A figure of any kind; what it shows of params/published exists."""
+        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure)
         return figure
+
+    def published(self, name: str) -> Published:
+        """A published table. Raises UnknownNameError for a dataset or variant of ours that does not exist."""
+        found: Published = self._tagged("published", name, PublishedAccuracies, PublishedCosts)
+        if isinstance(found, PublishedAccuracies):
+            for row, printed in found.rows.items():
+                if printed.dataset is not None:
+                    self._named("dataset", printed.dataset, "published", name, ("rows", row, "dataset"))
+            for key, column in found.columns.items():
+                for field in ("variant", "cost_variant"):
+                    if (variant := getattr(column, field)) is not None:
+                        self._named("method", variant, "published", name, ("columns", key, field))
+        return found
+
+    def published_accuracies(self, name: str) -> PublishedAccuracies:
+        """A published table of accuracies. Raises FgvcError when it is one of another kind."""
+        found = self.published(name)
+        if not isinstance(found, PublishedAccuracies):
+            raise FgvcError(
+                f"the published table '{name}' holds no accuracies (kind: {found.kind})",
+                file=self.paths.shown(self.file("published", name)),
+                key="kind",
+            )
+        return found
+
+    def _named(self, kind: Kind, name: str, of_kind: Kind, of_name: str, key_path: KeyPath) -> None:
+        """See that ``name``, which a file mentions, exists; else the error says where it is mentioned."""
+        try:
+            self.file(kind, name)
+        except UnknownNameError as error:
+            path = self.file(of_kind, of_name)
+            error.file, error.key = self.paths.shown(path), ".".join(map(str, key_path))
+            error.line = read_yaml(path, error.file).line_of(key_path)
+            raise
 
     def _tagged(self, kind: Kind, name: str, *models: type[Model]) -> Any:
         """A file whose key ``kind`` says which of several models it is."""
@@ -177,7 +228,11 @@ class Project:
                     line=source.line_of(("kind",)),
                     key="kind",
                 )
-            self._cache[kind, name] = validate(by_tag[tag], source, shown)
+            found = validate(by_tag[tag], source, shown)
+            published = getattr(found, "published", None)
+            if published is not None:
+                self._named("published", published, kind, name, ("published",))
+            self._cache[kind, name] = found
         return self._cache[kind, name]
 
     def suite(self, name: str) -> Suite:

@@ -11,8 +11,17 @@ from pydantic import BaseModel
 from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
 from fgvc.config.project import Project
+from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.recipe import Recipe
-from fgvc.config.suite import AccuracyTable, CostFigure, Settings, SizeTable, Suite
+from fgvc.config.suite import (
+    AccuracyTable,
+    CostFigure,
+    PublishedFigure,
+    PublishedTable,
+    Settings,
+    SizeTable,
+    Suite,
+)
 from fgvc.provenance.files import write_text
 
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
@@ -22,18 +31,25 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, SizeTable),
-    "figure": (CostFigure,),
+    "table": (AccuracyTable, SizeTable, PublishedTable),
+    "figure": (CostFigure, PublishedFigure),
+    "published": (PublishedAccuracies, PublishedCosts),
 }
 
 
 def schema_of(kind: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of one kind of file."""
     models = [model.model_json_schema() for model in MODELS[kind]]
-    schema = models[0] if len(models) == 1 else {"oneOf": models}
+    schema = models[0] if len(models) == 1 else _one_of(models)
     if kind == "method":
         _allow_recipe_base(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _one_of(models: list[dict[str, Any]]) -> dict[str, Any]:
+    """One of several models; what they refer to stands at the root, where ``#/$defs/…`` looks for it."""
+    shared = {name: part for model in models for name, part in model.pop("$defs", {}).items()}
+    return {"oneOf": models} | ({"$defs": shared} if shared else {})
 
 
 def _allow_recipe_base(schema: dict[str, Any]) -> None:

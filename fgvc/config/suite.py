@@ -11,6 +11,7 @@ from fgvc.config.base import Model
 ImageSize = Annotated[int, Field(ge=16, le=2048)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
+Metric = Literal["top1_pct", "top5_pct", "macro_accuracy_pct"]
 
 
 class Suite(Model):
@@ -64,8 +65,21 @@ class AccuracyTable(Model):
     title: str
     caption: str
     image_size: ImageSize
-    metric: Literal["top1_pct", "top5_pct", "macro_accuracy_pct"] = "top1_pct"
+    metric: Metric = "top1_pct"
     decimals: int = Field(2, ge=0, le=4)
+    published: str | None = Field(
+        None, description="id in params/published: what others printed stands beside our cells"
+    )
+
+
+class PublishedTable(Model):
+    """A published table from its records: averages recomputed, disagreements marked, costs recounted."""
+
+    kind: Literal["published"]
+    title: str
+    caption: str
+    published: str = Field(description="id in params/published, a table of accuracies")
+    image_size: ImageSize = Field(description="columns of this image size are shown")
 
 
 class SizeTable(Model):
@@ -83,7 +97,17 @@ class CostFigure(Model):
     title: str
     caption: str
     image_size: ImageSize
-    metric: Literal["top1_pct", "top5_pct", "macro_accuracy_pct"] = "top1_pct"
+    metric: Metric = "top1_pct"
+
+
+class PublishedFigure(Model):
+    """Published accuracy, averaged over the table's datasets, against the cost as counted by us."""
+
+    kind: Literal["published_vs_cost"]
+    title: str
+    caption: str
+    published: str = Field(description="id in params/published, a table of accuracies")
+    image_size: ImageSize = Field(description="columns of this image size are shown")
 
 
 class Settings(Model):

@@ -72,13 +72,13 @@ def _font(file_name: str, size_px: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size_px, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _draw_lines(
+def draw_lines(
     draw: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont,
     rng: np.random.Generator,
     side: int,
     size_px: int,
-    ink: tuple[int, int, int],
+    ink: tuple[int, int, int] | int,
 ) -> None:
     """Fill a ``side`` × ``side`` canvas with lines of words.
 
@@ -114,7 +114,7 @@ def render(class_id: int, index: int) -> Image.Image:
     side = int(1.5 * max(width, height))
     canvas = Image.new("RGB", (side, side), tuple(int(v) for v in ground))
     red, green, blue = (int(v) for v in ink)
-    _draw_lines(ImageDraw.Draw(canvas), font, rng, side, size_px, (red, green, blue))
+    draw_lines(ImageDraw.Draw(canvas), font, rng, side, size_px, (red, green, blue))
     canvas = canvas.rotate(angle_deg, resample=Image.Resampling.BICUBIC)
     left, top = (side - width) // 2, (side - height) // 2
     picture = canvas.crop((left, top, left + width, top + height))

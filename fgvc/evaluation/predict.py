@@ -177,7 +177,14 @@ def _predictions(
                 file=project.paths.shown(checkpoint),
                 cure="train the run again, or restore the file (dvc checkout)",
             )
-        model = build_variant(project, record["method"], size, dataset.classes, with_weights=False)
+        model = build_variant(
+            project,
+            record["method"],
+            size,
+            dataset.classes,
+            with_weights=False,
+            dataset=record["dataset"],
+        )
         load_checkpoint(model, checkpoint)
     model = model.to(device)
     if recipe.channels_last:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -49,6 +49,8 @@ class ModelSpec:
         num_classes: K.
         image_size: S, in pixels.
         stochastic_depth, stochastic_depth_decay, dropout: as in the recipe.
+        shape: timm's arguments for a backbone whose shape has no name (see `TokenBackbone`); no variant has
+            them, foreign checkpoints may.
     """
 
     backbone: str
@@ -57,6 +59,7 @@ class ModelSpec:
     stochastic_depth: float = 0.0
     stochastic_depth_decay: str = "uniform"
     dropout: float = 0.0
+    shape: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,12 @@ class Method(nn.Module):
         self.options = options
         #: Cross-entropy, smoothed when the recipe says so; takes class ids [B] or soft targets [B, K].
         self.classification_loss: nn.Module = nn.CrossEntropyLoss()
+
+    def weights_loaded(self) -> None:
+        """Called once the backbone holds the weights that it starts from, be they pre-trained or drawn.
+
+        The place for parameters that start as a copy of the backbone's.
+        """
 
     def forward(self, images: Tensor) -> MethodOutput:
         """images [B, 3, S, S], normalised floats."""

@@ -57,15 +57,23 @@ def create_model(
                 cure="fgvc list weights",
             )
         load_into(model.backbone, project, weights, position_resize)
+    model.weights_loaded()
     return model
 
 
 def build_variant(
-    project: Project, name: str, image_size: int, num_classes: int, *, with_weights: bool
+    project: Project,
+    name: str,
+    image_size: int,
+    num_classes: int,
+    *,
+    with_weights: bool,
+    dataset: str | None = None,
 ) -> Method:
     """The model of a variant: class, options, regularisation and what trains as its YAML says.
 
     Args:
+        dataset: id of the dataset it is for, whose own options count; None: the options for all others.
         with_weights: load the variant's pre-trained weights (not needed when a checkpoint follows).
     """
     variant = project.variant(name)
@@ -82,7 +90,7 @@ def build_variant(
             stochastic_depth_decay=recipe.stochastic_depth_decay,
             dropout=recipe.dropout or 0.0,
             position_resize=variant.position_resize,
-            **variant.options,
+            **variant.options_on(dataset),
         )
         model.set_trainable(variant.train)
     except FgvcError as error:

@@ -6,6 +6,9 @@ from typing import Literal
 
 from torch import nn
 
+from fgvc.backbones.tokens import TokenBackbone
+from fgvc.methods.base import ModelSpec
+
 HeadInit = Literal["zeros", "default"]
 HEAD_INITS = ("zeros", "default")
 
@@ -27,3 +30,19 @@ def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of ``allowed`` (for use in ``__post_init__``)."""
     if value not in allowed:
         raise ValueError(f"{option}={value!r}; possible: {', '.join(allowed)}")
+
+
+def token_backbone(
+    spec: ModelSpec, *, norm_eps: float | None = None, final_norm: bool = True
+) -> TokenBackbone:
+    """The ViT that a spec asks for. Arguments and errors as of `TokenBackbone`."""
+    return TokenBackbone(
+        spec.backbone,
+        spec.image_size,
+        stochastic_depth=spec.stochastic_depth,
+        stochastic_depth_decay=spec.stochastic_depth_decay,
+        dropout=spec.dropout,
+        norm_eps=norm_eps,
+        final_norm=final_norm,
+        shape=spec.shape,
+    )

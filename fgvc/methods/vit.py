@@ -13,7 +13,7 @@ from torch import Tensor
 from fgvc.backbones.closed_form import encoder_macs, is_plain
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.methods.base import Method, MethodOutput, ModelSpec, register
-from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice, linear_head
+from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice, linear_head, token_backbone
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class ViTOptions:
     Attributes:
         pool: what the head reads: the ``cls`` token, or the mean of the ``patches``.
         head_init: ``zeros`` or torch's ``default``.
+        norm_eps: eps of the encoder's norms; None: the backbone's. GLSim's code base has 1e-12.
     """
 
     pool: str = "cls"
     head_init: HeadInit = "zeros"
+    norm_eps: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("pool", self.pool, ("cls", "patches"))
@@ -44,13 +46,7 @@ class ViT(Method):
 
     def __init__(self, spec: ModelSpec, options: ViTOptions) -> None:
         super().__init__(spec, options)
-        self.backbone = TokenBackbone(
-            spec.backbone,
-            spec.image_size,
-            stochastic_depth=spec.stochastic_depth,
-            stochastic_depth_decay=spec.stochastic_depth_decay,
-            dropout=spec.dropout,
-        )
+        self.backbone = token_backbone(spec, norm_eps=options.norm_eps)
         self.head = linear_head(self.backbone.width, spec.num_classes, options.head_init)
 
     def forward(self, images: Tensor) -> MethodOutput:

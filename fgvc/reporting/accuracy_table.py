@@ -13,7 +13,8 @@ from fgvc.config.project import Project
 from fgvc.config.suite import AccuracyTable
 from fgvc.evaluation.statistics import ALPHA, RESAMPLES
 from fgvc.reporting.cells import CellTable, average, rank
-from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note, method_headings
+from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note, letter, method_headings
+from fgvc.reporting.published_cells import Beside
 
 METRIC_NAMES = {
     "top1_pct": "top-1 accuracy",
@@ -21,22 +22,23 @@ METRIC_NAMES = {
     "macro_accuracy_pct": "accuracy averaged over classes",
 }
 CSV_COLUMNS = ("dataset", "method", "size", "metric", "mean", "std", "n", "expected_n", "status")
+#: What others published for the same cell, and the state of ours against it; empty where nothing was.
+PUBLISHED_COLUMNS = ("published_mean", "published_std", "published_state")
 _WORDS = {"missing": "not run", "failed": "FAILED", "diverged": "DIVERGED"}
 
 
-def accuracy_grid(project: Project, cells: CellTable, name: str, config: AccuracyTable) -> Grid:
-    """The table as it is printed, without a format."""
+def accuracy_grid(
+    project: Project, cells: CellTable, name: str, config: AccuracyTable, published: Beside
+) -> Grid:
+    """The table as it is printed, without a format; published numbers stand in rows of their own."""
     suite = project.suite(cells.suite)
     headings = method_headings(project, cells.methods)
     letters, row_notes = _row_notes(project, cells, headings)
-    rows = [
-        GridRow(
-            project.dataset(d).title,
-            tuple(_entry(cells.cell(d, h.key), cells.decimals) for h in headings),
-            letters.get(d, ""),
-        )
-        for d in cells.datasets
-    ]
+    rows: list[GridRow] = []
+    for d in cells.datasets:
+        entries = tuple(_entry(cells.cell(d, h.key), cells.decimals) for h in headings)
+        rows.append(GridRow(project.dataset(d).title, entries, letters.get(d, "")))
+        rows += _published_row(published, d, headings)
     done, total = cells.finished_cells, len(cells.frame)
     return Grid(
         name=name,
@@ -45,27 +47,35 @@ def accuracy_grid(project: Project, cells: CellTable, name: str, config: Accurac
         row_heading="Dataset",
         headings=headings,
         rows=(*rows, _average_row(cells, headings)),
-        notes=(*_reading_notes(cells), *row_notes, *_trouble_notes(project, cells, headings)),
+        notes=(
+            *_reading_notes(cells),
+            *published.notes,
+            *row_notes,
+            *_trouble_notes(project, cells, headings),
+        ),
         partial=f"PARTIAL: {done} of {total} cells" if done < total else None,
     )
 
 
-def accuracy_csv(cells: CellTable) -> str:
+def accuracy_csv(cells: CellTable, published: Beside) -> str:
     """The tidy form: one row a cell, ids instead of titles, numbers as they were computed."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for record in tidy_records(cells):
+    writer.writerow((*CSV_COLUMNS, *PUBLISHED_COLUMNS))
+    for record in tidy_records(cells, published):
         writer.writerow("" if value is None else value for value in record.values())
     return stream.getvalue()
 
 
-def tidy_records(cells: CellTable) -> list[dict[str, Any]]:
+def tidy_records(cells: CellTable, published: Beside) -> list[dict[str, Any]]:
     """The rows of the CSV; mean and std in percent, rounded to 6 digits, None where there is none."""
-    return [
-        {c: round(row[c], 6) if isinstance(row[c], float) else row[c] for c in CSV_COLUMNS}
-        for row in (cells.cell(d, m) for d in cells.datasets for m in cells.methods)
-    ]
+    records = []
+    for row in (cells.cell(d, m) for d in cells.datasets for m in cells.methods):
+        record = {c: round(row[c], 6) if isinstance(row[c], float) else row[c] for c in CSV_COLUMNS}
+        beside = published.cells.get((row["dataset"], row["method"]))
+        values = (beside.mean, beside.std, beside.state) if beside else (None, None, None)
+        records.append(record | dict(zip(PUBLISHED_COLUMNS, values, strict=True)))
+    return records
 
 
 def number(mean: float, std: float | None, decimals: int) -> str:
@@ -86,6 +96,17 @@ def _entry(cell: dict[str, Any], decimals: int) -> Entry:
         dagger=cell["inseparable"],
         remark=", ".join(remarks),
     )
+
+
+def _published_row(published: Beside, dataset: str, headings: tuple[Heading, ...]) -> list[GridRow]:
+    """What was published for a row's cells, each with the state of ours; no row where nothing was."""
+    found = [published.cells.get((dataset, h.key)) for h in headings]
+    if not any(found):
+        return []
+    entries = [
+        Entry(number(c.mean, c.std, published.decimals), remark=c.state) if c else Entry("") for c in found
+    ]
+    return [GridRow("published", tuple(entries), quoted=True)]
 
 
 def _average_row(cells: CellTable, headings: tuple[Heading, ...]) -> GridRow:
@@ -143,16 +164,10 @@ def _row_notes(
             for images, methods in seen.items()
         ]
         for text in told:
-            letter = _letter(len(notes))
-            letters[name] = letters[name] + "," + letter if name in letters else letter
-            notes.append(Note(text, letter))
+            mark = letter(len(notes))
+            letters[name] = letters[name] + "," + mark if name in letters else mark
+            notes.append(Note(text, mark))
     return letters, notes
-
-
-def _letter(position: int) -> str:
-    """a … z, aa, ab …"""
-    first, last = divmod(position, 26)
-    return (chr(ord("a") + first - 1) if first else "") + chr(ord("a") + last)
 
 
 def _pretrained_on(project: Project, overlap: list[str], headings: tuple[Heading, ...]) -> dict[str, str]:

@@ -34,23 +34,30 @@ class Entry:
     dagger: bool = False
     #: Small text behind the number, such as ``n=2/3``.
     remark: str = ""
+    #: Letters of the notes about it.
+    note_letters: str = ""
 
     @property
     def plain(self) -> str:
         """The cell where no emphasis can be shown: ``*`` the best, ``+`` the second."""
         marks = ("*" if self.bold else "") + ("+" if self.underlined else "") + ("†" if self.dagger else "")
         remark = f"({self.remark})" if self.remark else ""
-        return " ".join(part for part in (self.text, marks, remark) if part)
+        letters = f"[{self.note_letters}]" if self.note_letters else ""
+        return " ".join(part for part in (self.text, marks, letters, remark) if part)
 
 
 @dataclass(frozen=True)
 class GridRow:
-    """A row: its title, the letters of the notes about it, its entries, and whether a rule stands above."""
+    """A row: its title, the letters of the notes about it, its entries, and whether a rule stands above.
+
+    A ``quoted`` row belongs to the one above it and holds what others say of the same cells; it is set small.
+    """
 
     title: str
     entries: tuple[Entry, ...]
     note_letters: str = ""
     rule_above: bool = False
+    quoted: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,12 @@ class Grid:
         return spans
 
 
+def letter(position: int) -> str:
+    """The letter of a note: a … z, aa, ab …"""
+    first, last = divmod(position, 26)
+    return (chr(ord("a") + first - 1) if first else "") + chr(ord("a") + last)
+
+
 def method_headings(project: Project, methods: Iterable[str]) -> tuple[Heading, ...]:
     """Headings of method columns, groups together in order of first appearance.
 
@@ -102,7 +115,7 @@ def method_headings(project: Project, methods: Iterable[str]) -> tuple[Heading, 
     variants = {m: project.variant(m) for m in methods}
     groups = list(dict.fromkeys(v.group for v in variants.values()))
     headings = [
-        Heading(m, v.group, *_lines(v.title, v.backbone_title))
+        Heading(m, v.group, *heading_lines(v.title, v.backbone_title))
         for m, v in sorted(variants.items(), key=lambda item: groups.index(item[1].group))
     ]
     shown = [h.one_line.casefold() for h in headings]
@@ -114,7 +127,7 @@ def method_headings(project: Project, methods: Iterable[str]) -> tuple[Heading, 
     )
 
 
-def _lines(title: str, backbone: str) -> tuple[str, str]:
+def heading_lines(title: str, backbone: str) -> tuple[str, str]:
     """Method and backbone, or one of them where it says the other too, up to spelling (ViT, ``ViT-B/16``)."""
     bare_title, bare_backbone = (re.sub(r"[^a-z0-9]", "", text.casefold()) for text in (title, backbone))
     if bare_backbone in bare_title:

@@ -34,6 +34,10 @@ _SIGNS = {
     "α": r"$\alpha$",
     "∝": r"$\propto$",
     "†": r"$^{\dagger}$",
+    "‡": r"$\ddagger$",
+    "√": r"$\surd$",
+    "²": r"$^{2}$",
+    "−": r"$-$",
     "–": "--",
     "—": "---",
     "…": r"\ldots{}",
@@ -117,8 +121,12 @@ def _headings(grid: Grid) -> list[str]:
 def _row(row: GridRow) -> str:
     title = escape(row.title)
     if row.note_letters:
-        title += rf"\textsuperscript{{{row.note_letters}}}"
-    return " & ".join([title, *(_entry(e) for e in row.entries)]) + r" \\"
+        title += rf"\textsuperscript{{{escape(row.note_letters)}}}"
+    cells = [title, *(_entry(e) for e in row.entries)]
+    if row.quoted:
+        cells = [rf"{{\scriptsize {cell}}}" if cell else "" for cell in cells]
+        cells[0] = rf"\quad{cells[0]}"
+    return " & ".join(cells).rstrip() + r" \\"
 
 
 def _entry(entry: Entry) -> str:
@@ -130,13 +138,15 @@ def _entry(entry: Entry) -> str:
     if entry.dagger:
         # Without width, so that the numbers of a column stay under one another.
         text += r"$^{\dagger}$" if entry.remark else r"\rlap{$^{\dagger}$}"
+    if entry.note_letters:
+        text += rf"\textsuperscript{{{escape(entry.note_letters)}}}"
     if entry.remark:
         text += rf"\,{{\scriptsize ({escape(entry.remark)})}}"
     return text
 
 
 def _note(note: Note) -> str:
-    return (rf"\textsuperscript{{{note.letter}}}" if note.letter else "") + escape(note.text)
+    return (rf"\textsuperscript{{{escape(note.letter)}}}" if note.letter else "") + escape(note.text)
 
 
 def _comment(text: str) -> str:

@@ -44,7 +44,8 @@ def to_markdown(grid: Grid) -> str:
 
 def _row(row: GridRow) -> list[str]:
     letters = f"<sup>{row.note_letters}</sup>" if row.note_letters else ""
-    return [escape(row.title) + letters, *(_entry(e) for e in row.entries)]
+    cells = [escape(row.title) + letters, *(_entry(e) for e in row.entries)]
+    return [f"<sub>{cell}</sub>" if cell else "" for cell in cells] if row.quoted else cells
 
 
 def _entry(entry: Entry) -> str:
@@ -54,6 +55,7 @@ def _entry(entry: Entry) -> str:
     if entry.underlined:
         text = f"<u>{text}</u>"
     text += " †" if entry.dagger else ""
+    text += f"<sup>{entry.note_letters}</sup>" if entry.note_letters else ""
     return f"{text} ({escape(entry.remark)})" if entry.remark else text
 
 

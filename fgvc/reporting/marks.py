@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import seaborn as sns
@@ -39,7 +39,14 @@ class Style:
         return 0.62 * red, 0.62 * green, 0.62 * blue
 
 
-def group_styles(points: Sequence[Point]) -> dict[str, Style]:
+class InGroup(Protocol):
+    """Whatever stands in a group of methods."""
+
+    @property
+    def group(self) -> str: ...
+
+
+def group_styles(points: Sequence[InGroup]) -> dict[str, Style]:
     """A style for each group, in order of appearance."""
     groups = list(dict.fromkeys(p.group for p in points))
     palette = [cast(Rgb, tuple(color)) for color in sns.color_palette("colorblind", len(groups))]
@@ -96,11 +103,17 @@ def draw_front(axes: Axes, points: Sequence[Point]) -> None:
     line.set_gid("front")
 
 
-def draw_legends(figure: Figure, points: Sequence[Point], left: float, group_y: float, size_y: float) -> None:
+def draw_legends(
+    figure: Figure,
+    points: Sequence[Point],
+    styles: dict[str, Style],
+    left: float,
+    group_y: float,
+    size_y: float,
+) -> None:
     """Two rows: the groups, and what a marker's area means. Positions are fractions of the figure."""
     groups = [
-        _key(group, style.marker, 6.5, (*style.color, _FILL), style.color)
-        for group, style in group_styles(points).items()
+        _key(group, style.marker, 6.5, (*style.color, _FILL), style.color) for group, style in styles.items()
     ]
     _legend_row(figure, groups, left - 0.014, group_y)
     scale = area_scale(points)

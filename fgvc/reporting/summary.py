@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable
+from fgvc.config.suite import AccuracyTable, PublishedFigure, PublishedTable
 from fgvc.evaluation.metrics import Floats, most_confused, read_predictions
 from fgvc.evaluation.statistics import bootstrap_interval
 from fgvc.provenance.digests import seed_from
@@ -54,18 +54,23 @@ def summary_lines(
     """
     suite, paths = project.suite(suite_name), project.paths
     folder = None if short else suite_name
+    tables = suite.tables if tables is None else tables
+    figures = suite.figures if figures is None else figures
+    made = [*map(project.table, tables), *map(project.figure, figures)]
+    is_own = not made or not all(isinstance(c, PublishedTable | PublishedFigure) for c in made)
     configs = [project.table(name) for name in suite.tables]
     accuracy = next((c for c in configs if isinstance(c, AccuracyTable)), None)
     lines: list[str] = []
-    if accuracy is not None:
+    if accuracy is not None and is_own:  # of what others published there is nothing to find out
         cells = gather(project, suite_name, accuracy.image_size, accuracy.metric, accuracy.decimals)
         lines += _findings(project, cells)
-    tables = suite.tables if tables is None else tables
-    figures = suite.figures if figures is None else figures
     where = [f"Table:  {paths.shown(paths.table(folder, t))}.md (and .tex, .csv)" for t in tables]
     where += [f"Figure: {paths.shown(paths.figure(folder, f))}.png (and .pdf)" for f in figures]
     room = MAX_LINES - len(lines) - 1
-    return [*lines, *where[:room], "Next:   " + _next_step(project, suite_name, folder, commands)]
+    if len(where) > room:
+        rest = len(where) - room + 1
+        where = [*where[: room - 1], f"More:   {rest} other tables and figures beside them"]
+    return [*lines, *where, "Next:   " + _next_step(project, suite_name, folder, commands)]
 
 
 def failure_report(project: Project, failures: Sequence[FailedJob]) -> list[str]:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable
+from fgvc.config.suite import AccuracyTable, PublishedTable
 from fgvc.provenance.files import write_text
-from fgvc.reporting import accuracy_table, size_table
+from fgvc.reporting import accuracy_table, published_table, size_table
 from fgvc.reporting.cells import collect
-from fgvc.reporting.grid_table import Grid
+from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
 from fgvc.reporting.markdown import to_markdown
 from fgvc.reporting.printer import DEFAULT_WIDTH, Column, Style, render
+from fgvc.reporting.published_cells import compare
 
 SUFFIXES = (".tex", ".md", ".csv")
 
@@ -39,19 +40,27 @@ def read_table(
     suite_path: str | None = None,
     allow_missing: bool = False,
 ) -> Contents:
-    """A suite's table of either kind.
+    """A suite's table of any kind.
 
     Raises FgvcError naming what is missing and the command that makes it, unless ``allow_missing``.
     """
     config = project.table(table)
     if isinstance(config, AccuracyTable):
         cells = collect(project, suite_name, table, suite_path=suite_path, allow_missing=allow_missing)
+        published = compare(project, cells, config.published)
         return Contents(
-            accuracy_table.accuracy_grid(project, cells, table, config),
-            accuracy_table.tidy_records(cells),
-            accuracy_table.accuracy_csv(cells),
+            accuracy_table.accuracy_grid(project, cells, table, config, published),
+            accuracy_table.tidy_records(cells, published),
+            accuracy_table.accuracy_csv(cells, published),
         )
     target = project.paths.shown(_with_suffix(project.paths.table(suite_path, table), ".tex"))
+    if isinstance(config, PublishedTable):
+        shown = published_table.read_published(project, config, target, allow_missing=allow_missing)
+        return Contents(
+            published_table.published_grid(table, config, shown),
+            published_table.tidy_records(shown),
+            published_table.published_csv(shown),
+        )
     records = size_table.read_statistics(project, suite_name, target, allow_missing=allow_missing)
     return Contents(
         size_table.size_grid(project, suite_name, table, config, records),
@@ -131,8 +140,7 @@ def _terminal(grid: Grid, width: int | None) -> str:
     titles = zip(grid.headings, grid.column_titles, strict=True)
     columns += [Column(heading.key, title, rigid=True) for heading, title in titles]
     rows = [
-        {"": row.title + (f" [{row.note_letters}]" if row.note_letters else "")}
-        | {h.key: e.plain for h, e in zip(grid.headings, row.entries, strict=True)}
+        {"": _row_title(row)} | {h.key: e.plain for h, e in zip(grid.headings, row.entries, strict=True)}
         for row in grid.rows
     ]
     notes = [(f"[{n.letter}] " if n.letter else "") + n.text for n in grid.notes]
@@ -141,6 +149,12 @@ def _terminal(grid: Grid, width: int | None) -> str:
     notes = [textwrap.fill(note, width or DEFAULT_WIDTH) for note in notes]
     head = [grid.title, *([grid.partial] if grid.partial else []), ""]
     return "\n".join([*head, render(rows, columns, "terminal", width), *notes]).rstrip("\n") + "\n"
+
+
+def _row_title(row: GridRow) -> str:
+    """With its letters; a quoted row is marked as belonging to the one above (leading blanks are dropped)."""
+    letters = f" [{row.note_letters}]" if row.note_letters else ""
+    return ("· " if row.quoted else "") + row.title + letters
 
 
 def _with_suffix(base: Path, suffix: str) -> Path:

@@ -149,9 +149,14 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
     prepare_process(recipe.threads)
     say(f"{spec.label}: training on {describe_device(device)['name']}, {recipe.threads} torch thread(s)")
     torch.manual_seed(spec.seed)
-    model = build_variant(spec.project, spec.method, spec.image_size, spec.num_classes, with_weights=True).to(
-        device
-    )
+    model = build_variant(
+        spec.project,
+        spec.method,
+        spec.image_size,
+        spec.num_classes,
+        with_weights=True,
+        dataset=spec.dataset,
+    ).to(device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = spec.mean_std()

@@ -95,10 +95,10 @@ def _check_files(project: Project, asked: Asked) -> None:
         weights = project.variant(name).weights
         if weights:
             project.weights(weights)
-    for name in asked.tables:
-        project.table(name)
-    for name in asked.figures:
-        project.figure(name)
+    shown = [*map(project.table, asked.tables), *map(project.figure, asked.figures)]
+    for quoted in filter(None, (getattr(config, "published", None) for config in shown)):
+        for name in project.published(quoted).variants():  # their costs are counted
+            project.variant(name)
 
 
 def _prefix(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 from fgvc.config.grid import Cell, cells, rate_search
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Project
+from fgvc.config.suite import PublishedFigure, PublishedTable
 
 JobKind = Literal[
     "fetch",
@@ -97,7 +98,12 @@ def _cell_jobs(project: Project, cell: Cell, seeds: list[int]) -> Iterator[Job]:
 
 
 def _cost_jobs(project: Project, suite_name: str) -> Iterator[Job]:
-    for cell in cells(project, suite_name):
-        classes = project.dataset(cell.dataset).classes
-        record = project.paths.cost(cell.method, cell.size, classes)
-        yield Job("cost", f"{cell.method}/{cell.size}/{classes}", record, None, cell.method, cell.size)
+    """Costs of the suite's own methods, and of the published ones that its tables and figures recount."""
+    suite = project.suite(suite_name)
+    wanted = [(c.method, c.size, project.dataset(c.dataset).classes) for c in cells(project, suite_name)]
+    for shown in (*map(project.table, suite.tables), *map(project.figure, suite.figures)):
+        if isinstance(shown, PublishedTable | PublishedFigure):
+            wanted += project.published_accuracies(shown.published).costs(shown.image_size)
+    for method, size, classes in wanted:
+        record = project.paths.cost(method, size, classes)
+        yield Job("cost", f"{method}/{size}/{classes}", record, None, method, size)

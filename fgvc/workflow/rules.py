@@ -18,7 +18,7 @@ from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
 from fgvc.config.project import Project
 from fgvc.config.stages import version
-from fgvc.config.suite import AccuracyTable
+from fgvc.config.suite import AccuracyTable, PublishedFigure, PublishedTable
 from fgvc.provenance.digests import value_sha256
 
 TABLE_SUFFIXES = ("tex", "md", "csv")
@@ -125,18 +125,31 @@ class Rules:
         table = self.project.table(name)
         if isinstance(table, AccuracyTable):
             return self.metrics_of(suite, table.image_size)
-        return self.stats_of(suite)
+        return self.published_costs(table) if isinstance(table, PublishedTable) else self.stats_of(suite)
 
     def figure_inputs(self, suite: str | None, name: str) -> list[str]:
-        size = self.project.figure(name).image_size
-        return self.metrics_of(suite, size) + self.costs_of(suite, size)
+        figure = self.project.figure(name)
+        if isinstance(figure, PublishedFigure):
+            return self.published_costs(figure)
+        return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
+
+    def published_costs(self, shown: PublishedTable | PublishedFigure) -> list[str]:
+        """Cost records of the methods of a published table that are here; nothing of it is trained."""
+        printed = self.project.published_accuracies(shown.published)
+        return [str(self.paths.cost(*ids)) for ids in printed.costs(shown.image_size)]
 
     def shown_sha256(self, suite: str | None, kind: str, name: str) -> str:
         """Digest of all that a table or figure shows of ``params/``: titles, groups, captions, seeds."""
         project, suite_name = self.project, self.suite(suite)
+        config = project.table(name) if kind == "table" else project.figure(name)
+        quoted = getattr(config, "published", None)
+        printed = project.published(quoted).model_dump(mode="json") if quoted else None
+        if isinstance(config, PublishedTable | PublishedFigure):  # the same in every suite
+            return value_sha256([config.model_dump(), printed, version("table")])
         listed = project.suite(suite_name)
         shown: list[Any] = [
-            project.table(name).model_dump() if kind == "table" else project.figure(name).model_dump(),
+            config.model_dump(),
+            printed,
             listed.model_dump(mode="json", exclude={"title", "description", "tables", "figures"}),
             [project.dataset(d).model_dump(mode="json", include=_SHOWN_OF_DATASET) for d in listed.datasets],
             [project.variant(m).model_dump(mode="json", include=_SHOWN_OF_VARIANT) for m in listed.methods],

@@ -25,7 +25,16 @@ COPY = [
     "weights/resnet101.a1h_in1k",
     "tables/sota_224",
     "tables/hw_stats",
+    "tables/published_sota_224",
     "figures/acc_vs_flops_224",
+    "figures/published_acc_vs_flops_224",
+    "published/glsim_table4",
+    *(
+        f"datasets/{d}"
+        for d in ["dafb", "dogs", "flowers", "food", "inat17", "moe", "nabirds", "pets", "vegfru"]
+    ),
+    *("methods/resnet101", "methods/vit_b16", "methods/glsim_vit_b16", "recipes/glsim_medium"),
+    "weights/vit_base_patch16_224.orig_in21k",
 ]
 
 
@@ -58,6 +67,7 @@ def read(project: Project, kind: Kind, name: str) -> object:
         "suite": project.suite,
         "table": project.table,
         "figure": project.figure,
+        "published": project.published,
     }
     return readers[kind](name)
 
@@ -75,6 +85,9 @@ UNKNOWN_KEYS = [
     Mistake("table", "sota_224", "image_size:", "img_size:", ("'image_size'",), "img_size:"),
     Mistake("table", "hw_stats", "caption:", "captoin:", ("'caption'",), "captoin:"),
     Mistake("figure", "acc_vs_flops_224", "caption:", "captions:", ("'caption'",), "captions:"),
+    Mistake("published", "glsim_table4", "evidence:", "evidense:", ("'evidence'",), "evidense:"),
+    Mistake("published", "glsim_table4", "reported_by:", "reportd_by:", ("'reported_by'",), "reportd_by:"),
+    Mistake("published", "glsim_table4", "std: 0.06", "sdt: 0.06", ("'sdt'", "'std'"), "sdt: 0.06"),
 ]
 
 WRONG_TYPES = [
@@ -118,6 +131,16 @@ IMPOSSIBLE_VALUES = [
         "dataset", "typefaces", "kind: generated\n  gen", "kind: generatd\n  gen", ("'generated'",), None
     ),
     Mistake("dataset", "typefaces", "train: 10,", "train: 0,", ("above 0",), None),
+    Mistake("published", "glsim_table4", "std: 0.06", "std: -0.06", ("greater than or equal to 0",), None),
+    Mistake("published", "glsim_table4", "  cub: {title", "  cup: {title", ("has a cell 'cub'",), None),
+    Mistake(
+        "published",
+        "glsim_table4",
+        "variant: null",
+        "variant: resnet101",
+        ("two columns name the variant 'resnet101'",),
+        None,
+    ),
     Mistake("method", "vit_pico", "epochs: 6", "epochs: -6", ("greater than 0",), "epochs: -6"),
     Mistake("method", "vit_pico", "epochs: 6", "precision: fp61", ("fp16",), "precision: fp61"),
     Mistake("method", "vit_pico", "epochs: 6", "min_learning_rate: 1", ("larger than learning_rate",), None),
@@ -170,7 +193,31 @@ NAMES = [
     Mistake("suite", "quick", "vit_pico]", "vit_pcio]", ("no method", "did you mean 'vit_pico'"), "vit_pcio"),
     Mistake("suite", "quick", "[typefaces]", "[typefacs]", ("did you mean 'typefaces'",), "typefacs"),
     Mistake("suite", "quick", "[sota_224, ", "[sota_242, ", ("did you mean 'sota_224'",), "sota_242"),
-    Mistake("suite", "quick", "[acc_vs_flops_224]", "[acc_vs_flop]", ("acc_vs_flops_224",), "acc_vs_flop]"),
+    Mistake("suite", "quick", "[acc_vs_flops_224,", "[acc_vs_flop,", ("acc_vs_flops_224",), "acc_vs_flop,"),
+    Mistake(
+        "published",
+        "glsim_table4",
+        "dataset: dogs}",
+        "dataset: dosg}",
+        ("no dataset is called 'dosg'; did you mean 'dogs'", "rows.dogs.dataset"),
+        "dataset: dosg}",
+    ),
+    Mistake(
+        "published",
+        "glsim_table4",
+        "variant: vit_b16",
+        "variant: vit_b61",
+        ("no method is called 'vit_b61'; did you mean 'vit_b16'",),
+        "variant: vit_b61",
+    ),
+    Mistake(
+        "table",
+        "published_sota_224",
+        "glsim_table4",
+        "glsim_tabel4",
+        ("no published table is called 'glsim_tabel4'; did you mean 'glsim_table4'",),
+        "glsim_tabel4",
+    ),
     Mistake("method", "vit_pico", "base: quick", "base: quik", ("did you mean 'quick'",), "base: quik"),
     Mistake(
         "method",
@@ -217,6 +264,7 @@ def test_a_mistake_in_a_params_file(project: Project, mistake: Mistake) -> None:
         ("suite", "quick"),
         ("table", "sota_224"),
         ("figure", "acc_vs_flops_224"),
+        ("published", "glsim_table4"),
     ],
 )
 class TestEveryKindOfFile:
@@ -275,7 +323,7 @@ class TestEveryKindOfFile:
     ) -> None:
         with pytest.raises(UnknownNameError, match=f"did you mean '{re.escape(name)}'") as caught:
             read(project, kind, name + "x")
-        plural = "weights" if kind == "weights" else f"{kind}s"
+        plural = kind if kind in ("weights", "published") else f"{kind}s"
         assert f"fgvc list {plural}" in str(caught.value)
         for outside in (f"../{plural}/{name}", "", "."):
             with pytest.raises(UnknownNameError):

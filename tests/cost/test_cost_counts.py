@@ -90,9 +90,36 @@ def test_the_counts_agree_for_every_method(method: str, backbone: str, size: int
 
 @pytest.mark.parametrize("image_size", [112, 224, 448])
 @pytest.mark.parametrize("backbone", [PICO, "vit_small_patch16_224", "vit_base_patch16_224"])
-def test_closed_form_is_exact_for_plain_vits(backbone: str, image_size: int) -> None:
-    model = _on_meta("vit", backbone, image_size)
+@pytest.mark.parametrize("method", ["vit", "glsim"])
+def test_closed_form_is_exact_for_plain_vits(method: str, backbone: str, image_size: int) -> None:
+    model = _on_meta(method, backbone, image_size)
     assert closed_form(model).macs == count_dispatch(model, image_size).macs
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"aggregator": "none", "classifier": "avg_cls"},
+        {"crop_cls": "own", "tokens": "raw", "classifier": "max_cls", "anchors": "random"},
+        {"select": "tokens", "metric": "l1"},
+        {"select": "tokens", "aggregator": "dwsc", "metric": "l2", "classifier": "avg_cls"},
+        {"select": "tokens", "aggregator": "conv"},
+    ],
+)
+def test_all_counts_follow_the_options_of_glsim(options: dict[str, Any]) -> None:
+    model = create_model("glsim", backbone=PICO, num_classes=20, image_size=112, **options)
+    dispatch = count_dispatch(model, 112)
+    assert closed_form(model).macs == dispatch.macs == count_fvcore(model, 112).macs
+    assert not dispatch.uncounted_ops
+
+
+def test_glsim_costs_two_passes_an_aggregator_and_next_to_nothing_for_choosing() -> None:
+    """ViT-B/16 at 224 with 200 classes; the aggregator's block sees two tokens."""
+    once, twice = (_on_meta(m, "vit_base_patch16_224", classes=200) for m in ("vit", "glsim"))
+    head, aggregator = 768 * 200, 4 * 2 * 768**2 + 2 * 2**2 * 768 + 2 * 8 * 768**2
+    assert count_dispatch(twice, 224).macs == 2 * (count_dispatch(once, 224).macs - head) + aggregator + head
+    assert twice.selection_macs() == 768 * 196
+    assert (once.forward_passes(), twice.forward_passes()) == (1, 2)
 
 
 @pytest.mark.parametrize(

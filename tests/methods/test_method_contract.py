@@ -41,6 +41,11 @@ class Case:
 #: Class → where it is tested. Give a class one line for each kind of backbone that it behaves otherwise on.
 BACKBONES: dict[str, list[Case]] = {
     "cnn": [Case("tf_efficientnet_lite0"), Case("test_resnet", options={"head_init": "default"})],
+    "glsim": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
+        Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
+    ],
     "vit": [Case("vit_pico_patch16_224"), Case("test_vit2"), Case("test_vit3", options={"pool": "patches"})],
 }
 

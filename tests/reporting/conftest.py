@@ -126,6 +126,48 @@ class Bench:
         record = {"macs_g": macs_g, "flops_g": 2 * macs_g, "trainable_params_m": trainable_params_m}
         file.write_text(json.dumps(record))
 
+    def published(
+        self,
+        columns: dict[str, dict[str, tuple[float, float]]],
+        variants: dict[str, str] | None = None,
+        average: dict[str, tuple[float, float]] | None = None,
+        **more: Any,
+    ) -> None:
+        """A published table ``printed``: cells by column and row (= dataset id), and its table and figure."""
+        rows = list(dict.fromkeys(row for cells in columns.values() for row in cells))
+        source = {"paper": "A paper", "short": "AP", "year": 2024, "table": "Table 1"}
+        data = {
+            "kind": "accuracy",
+            "title": "A table of theirs",
+            "source": {**source, "evidence": "primary_repo_asset"},
+            "metric": "top1_pct",
+            "unit": "%",
+            "decimals": 2,
+            "spread": "standard deviation over seeds",
+            "cost_classes": CLASSES,
+            "rows": {row: {"title": row.capitalize(), "dataset": row} for row in rows},
+            "columns": {
+                name: {
+                    "method": f"{name.upper()}-Net",
+                    "group": "ViT-based",
+                    "backbone": "vit_pico",
+                    "backbone_title": "ViT-Pico",
+                    "pretraining": "none",
+                    "image_size": 64,
+                    "reported_by": "own paper",
+                    "variant": (variants or {}).get(name),
+                    "cells": {row: dict(zip(("value", "std"), c, strict=True)) for row, c in cells.items()},
+                    "average": dict(zip(("value", "std"), average[name], strict=True))
+                    if name in (average or {})
+                    else None,
+                }
+                for name, cells in columns.items()
+            },
+        }
+        self.write("published/printed.yaml", data | more)
+        self.write("tables/theirs.yaml", self._table("published", image_size=64, published="printed"))
+        self.write("figures/field.yaml", self._table("published_vs_cost", image_size=64, published="printed"))
+
     def stats(self, dataset: str) -> None:
         sizes = {"mean": 260.25, "std": 12.5, "min": 240, "max": 300}
         part = {

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgvc.config.project import Project
 from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note
 from fgvc.reporting.latex import escape, standalone, to_latex
+from fgvc.reporting.tables import read_table
 
 NASTY = r"R&D_50% {of} $5 #1 ~ ^ \ <a|b> ± † – -- --- 'x' " "q" " α → …"
 
@@ -87,6 +89,22 @@ def test_strictly_read(columns: int) -> None:
 @given(st.text(st.characters(codec="ascii"), max_size=40))
 def test_any_ascii_name_is_safe(name: str) -> None:
     check(to_latex(grid(4, name)))
+
+
+@pytest.mark.parametrize(("suite", "table"), [("sota", "sota_224"), ("quick", "published_sota_224")])
+def test_shipped_tables_with_published_numbers(tmp_path: Path, suite: str, table: str) -> None:
+    """Their notes hold signs of their own (√, ², ‡), their cells letters and small rows."""
+    (tmp_path / "params").symlink_to(Path(__file__).resolve().parents[2] / "params")
+    tex = to_latex(read_table(Project(tmp_path), suite, table, allow_missing=True).grid)
+    check(tex)
+    if table == "sota_224":
+        assert (
+            r"\quad{\scriptsize published} & {\scriptsize 82.71\,$\pm$\,0.06\,{\scriptsize (not run)}}" in tex
+        )
+        assert r"$\surd$(our std$^{2}$ + published std$^{2}$)" in tex
+    else:
+        assert r"90.84\,$\pm$\,8.29\textsuperscript{$\ddagger$" in tex
+        assert r"GMACs, recounted & not counted & -- &" in tex
 
 
 def test_escapes() -> None:

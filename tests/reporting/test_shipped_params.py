@@ -23,11 +23,13 @@ def test_figures_load(name: str) -> None:
 
 
 def test_names() -> None:
-    assert {"sota_224", "sota_448", "hw_stats"} <= set(PROJECT.names("table"))
-    assert {"acc_vs_flops_224", "acc_vs_flops_448"} <= set(PROJECT.names("figure"))
+    assert {"sota_224", "sota_448", "hw_stats", "published_sota_224"} <= set(PROJECT.names("table"))
+    assert {"acc_vs_flops_224", "acc_vs_flops_448", "published_acc_vs_flops_224"} <= set(
+        PROJECT.names("figure")
+    )
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("params/[tf]*/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("params/[tfp]*/*.yaml")), ids=lambda p: p.stem)
 def test_each_opens_with_what_command_and_expectation(path: Path) -> None:
     head = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert all(line.startswith("#") for line in head.splitlines())

@@ -63,7 +63,11 @@ def test_tidy_csv(full_bench) -> None:
         "n",
         "expected_n",
         "status",
+        "published_mean",
+        "published_std",
+        "published_state",
     ]
+    assert rows[0]["published_mean"] == rows[0]["published_state"] == "", "nothing was published for it"
     assert [r["method"] for r in rows] == ["a", "b"]
     assert rows[0]["std"] == "" and rows[0]["n"] == "1" and rows[0]["status"] == "ok"
 
