@@ -30,7 +30,18 @@ def choose_device(wanted: str = "auto") -> torch.device:
             f"there is no device '{wanted}' here",
             cure=f"use --device auto, or one of: {there} (fgvc doctor says what was found)",
         )
-    return torch.device(wanted)
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise FgvcError(
+            f"'{wanted}' names no device", cure="use --device auto, cuda, cuda:1, mps or cpu"
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        raise FgvcError(
+            f"there is no device '{wanted}' here", cure=f"use --device auto, or one of: {there}, cpu"
+        )
+    return device
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

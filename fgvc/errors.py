@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Longest list of names that an error prints; beyond it the message names the command that lists them.
 MAX_NAMES = 12
+#: Longest text of such a list: two lines of a terminal.
+MAX_LENGTH = 150
 
 
 class FgvcError(Exception):
@@ -80,17 +82,22 @@ class UnknownNameError(FgvcError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to ``name``, or None when none is close."""
+    """The known name closest to ``name``, or the shortest that begins with it; None when none is close."""
     by_folded = {k.casefold(): k for k in known}
     found = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.55)
-    return by_folded[found[0]] if found else None
+    if found:
+        return by_folded[found[0]]
+    begins = [k for folded, k in by_folded.items() if len(name) > 2 and folded.startswith(name.casefold())]
+    return min(begins, key=len, default=None)
 
 
 def available(kind: str, names: list[str], listing: str | None = None) -> str:
     """``Available method names are: …``, cut to a readable length."""
     if not names:
         return f"there is no {kind} yet"
-    shown = ", ".join(names[:MAX_NAMES])
-    rest = len(names) - MAX_NAMES
+    count = min(len(names), MAX_NAMES)
+    while count > 1 and len(", ".join(names[:count])) > MAX_LENGTH:
+        count -= 1
+    shown, rest = ", ".join(names[:count]), len(names) - count
     text = f"available {kind} names: {shown}" + (f" … and {rest} more" if rest > 0 else "")
     return text + (f" (all of them: {listing})" if listing else "")

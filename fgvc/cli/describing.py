@@ -50,7 +50,7 @@ def _facts(project: Project, name: str) -> tuple[str, dict[str, Any]]:
             return kind, read(name).model_dump(mode="json", exclude_none=True)
     known = [n for kind in _KINDS for n in project.names(kind)] + list(registered())
     raise UnknownNameError(
-        "variant, class, dataset, suite or weights", name, known, listing="fgvc list methods"
+        "variant, class, dataset, suite or weights", name, known, listing="fgvc list --help"
     )
 
 

@@ -25,9 +25,8 @@ def listing(project: Project, what: str) -> tuple[list[Column], Rows]:
             "weights": _weights,
             "recipes": _recipes,
         }[what](project)
-    return [Column(key, key, prose=key in ("about", "title")) for key in rows[0]] if rows else [
-        Column("name", "name")
-    ], rows
+    keys = list(rows[0]) if rows else ["name"]
+    return [Column(k, k, rigid=k == "name", prose=k in ("about", "title")) for k in keys], rows
 
 
 def _methods(project: Project) -> Rows:

@@ -37,13 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _run(command: Any, arguments: list[str], debug: bool) -> int:
     try:
         code = command.main(args=arguments, prog_name="fgvc", standalone_mode=False)
+        if code == INTERRUPTED:  # typer's answer to Ctrl-C
+            print("interrupted", file=sys.stderr)
         return code if isinstance(code, int) else 0
     except FgvcError as error:
         if debug:
             traceback.print_exc()
         print(error, file=sys.stderr)
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError:
+        return 2  # the help was shown
     except click.exceptions.UsageError as error:
+        if debug:
+            traceback.print_exc()
         print(_usage_error(error, arguments), file=sys.stderr)
         return 2
     except click.exceptions.ClickException as error:
@@ -52,10 +58,6 @@ def _run(command: Any, arguments: list[str], debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away (| head); nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -75,15 +77,16 @@ def _usage_error(error: Any, arguments: list[str]) -> FgvcError:
     if context and message.startswith("No such command"):
         wrong = next((a for a in arguments if f"'{a}'" in message), "")
         verbs = list(getattr(context.command, "commands", {}))
-        guess = nearest(wrong, verbs) or (MAP.get(wrong) if path == "fgvc" else None)
+        guess = (MAP.get(wrong) if path == "fgvc" else None) or nearest(wrong, verbs)
         problem = f"fgvc has no verb '{wrong}'" if path == "fgvc" else f"'{path}' has no verb '{wrong}'"
         return FgvcError(
             problem + (f"; did you mean '{guess}'?" if guess else ""),
             cure=f"available verbs: {', '.join(verbs)} (what they do: {cure})",
         )
     option = getattr(error, "option_name", None)
-    if option:
+    if context and option:
         known = [o for p in context.command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("-")]
+        known += ["--help", "--debug"]
         guess = nearest(option, known)
         return FgvcError(
             f"'{path}' has no option '{option}'" + (f"; did you mean '{guess}'?" if guess else ""),

@@ -133,7 +133,7 @@ def stages(
         rows = stages_lock.overview(project)
         print_table(
             rows,
-            [Column("stage", "stage"), Column("version", "version"), Column("state", "state")],
+            [Column("stage", "stage"), Column("version", "version"), Column("state", "state", prose=True)],
             style_of(),
         )
         return

@@ -93,6 +93,7 @@ def select_lr(dataset: DatasetName, method: MethodName, size: Size = 224) -> Non
 
     record = select_learning_rate(project, cell)
     print(describe_choice(record, rate_search(project, cell)))
+    print(project.paths.shown(project.paths.lr_choice(cell.dataset, method, size)))
 
 
 @app.command(rich_help_panel=RUNS, epilog=example("fgvc evaluate typefaces vit_pico --size 224 --seed 1"))
@@ -173,3 +174,5 @@ def cost(
         f"({record['trainable_params_m']:.4g} M train), {record['forward_passes']} pass(es)"
     )
     print(f"counts agree within {record['agreement_pct']:.2f} %; other ops: {record['other_ops_g']:.3g} G")
+    if write:
+        print(project.paths.shown(project.paths.cost(method, size, classes)))

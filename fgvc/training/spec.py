@@ -50,7 +50,8 @@ class RunSpec:
             )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise FgvcError(
-                f"a learning rate of {self.learning_rate:g} is not possible", cure="give one above 0"
+                f"a learning rate of {self.learning_rate:g} is not possible",
+                cure="give one above 0, such as 0.003",
             )
 
     @property

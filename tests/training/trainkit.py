@@ -26,6 +26,7 @@ from fgvc.data.fetch import fetch
 from fgvc.data.splits import prepare_splits
 from fgvc.evaluation.predict import evaluate_directory
 from fgvc.training import engine, resume, run
+from fgvc.training.run import RunResult, train_run
 from fgvc.training.search import run_candidate
 from fgvc.training.spec import RunSpec
 
@@ -276,3 +277,11 @@ def finish(process: multiprocessing.process.BaseProcess, project: Project, metho
 
 def train(project: Project, method: str = "plain", fate: Fate | None = None, **facts: Any) -> Ended:
     return finish(start(project, method, fate, **facts), project, method)
+
+
+def made(project: Project, method: str = "plain", **facts: Any) -> RunResult:
+    """Train (or find) and evaluate in this process."""
+    spec = spec_of(project, method, **facts)
+    result = train_run(spec)
+    evaluate_directory(spec.project, spec.directory, "test")
+    return result

@@ -1,4 +1,4 @@
-"""One run fails: the rest finishes, the table shows it, the screen ends with what to do, mending is enough."""
+"""One run fails: the rest finishes, the table shows it, the screen ends with what to do."""
 
 from __future__ import annotations
 
