@@ -48,12 +48,14 @@ class FacePretrainer:
         faces, renders, side, _ = drawn.shape
         trained = renders - recipe.held_out
         self.recipe = recipe
-        self.train_pictures = drawn[:, :trained].reshape(-1, side, side)
-        self.train_labels = torch.arange(faces).repeat_interleave(trained)
-        self.test_pictures = drawn[:, trained:].reshape(-1, side, side)
-        self.test_labels = torch.arange(faces).repeat_interleave(recipe.held_out)
-        self.batch_size = min(recipe.batch_size, len(self.train_labels))
-        self.steps_per_epoch = len(self.train_labels) // self.batch_size
+        self.pictures = drawn.reshape(-1, side, side)
+        numbers = torch.arange(faces * renders).reshape(faces, renders)
+        #: Numbers of the pictures in each part; a picture's label is its number divided by ``renders``.
+        self.train_numbers = numbers[:, :trained].flatten()
+        self.test_numbers = numbers[:, trained:].flatten()
+        self.renders = renders
+        self.batch_size = min(recipe.batch_size, len(self.train_numbers))
+        self.steps_per_epoch = len(self.train_numbers) // self.batch_size
         self.total_steps = recipe.epochs * self.steps_per_epoch
         torch.manual_seed(seed_from("pretraining start", recipe.seed))
         self.model = timm.create_model(recipe.architecture, img_size=recipe.crop_px, num_classes=faces)
@@ -97,7 +99,7 @@ class FacePretrainer:
             if not math.isfinite(loss):
                 raise FgvcError(
                     f"the loss is not finite in epoch {epoch + 1}",
-                    cure="give a lower --lr; the state of the last epoch is left as it was",
+                    cure="lower its learning rates in fgvc/pretraining/recipe.py",
                 )
             self.history.append({"epoch": epoch + 1, "train_loss": loss, "train_top1_pct": top1_pct})
             progress.epoch(epoch + 1, self.step, loss, top1_pct)
@@ -107,15 +109,15 @@ class FacePretrainer:
         """One crop of each training picture. Returns (mean loss of the pictures, train accuracy in %)."""
         self.model.train()
         generator = torch.Generator().manual_seed(seed_from("pretraining order", self.recipe.seed, epoch))
-        order = torch.randperm(len(self.train_labels), generator=generator)
+        order = torch.randperm(len(self.train_numbers), generator=generator)
         loss_sum, correct, batches = torch.zeros(()), torch.zeros(()), 0
 
         def so_far() -> tuple[float, float]:
             return loss_sum.item() / batches, 100 * correct.item() / (batches * self.batch_size)
 
         for number in range(self.steps_per_epoch):
-            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-            loss, hits = self._one_step(chosen)
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            loss, hits = self._one_step(self.train_numbers[batch])
             self.step += 1
             loss_sum, correct, batches = loss_sum + loss, correct + hits, batches + 1
             progress.step(epoch + 1, self.step, self.batch_size, so_far)
@@ -124,8 +126,8 @@ class FacePretrainer:
     def _one_step(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
         generator = torch.Generator().manual_seed(seed_from("pretraining step", recipe.seed, self.step))
-        images = colour(random_crops(self.train_pictures, chosen, recipe.crop_px, generator), generator)
-        labels = self.train_labels[chosen]
+        images = colour(random_crops(self.pictures, chosen, recipe.crop_px, generator), generator)
+        labels = chosen // self.renders
         self._set_rate()
         logits = self.model(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
@@ -148,13 +150,13 @@ class FacePretrainer:
         """Accuracy on the held-out pictures, coloured once."""
         self.model.eval()
         generator = torch.Generator().manual_seed(seed_from("pretraining evaluation", self.recipe.seed))
-        crop, side = self.recipe.crop_px, self.test_pictures.shape[-1]
+        crop, side = self.recipe.crop_px, self.pictures.shape[-1]
         far, middle = side - crop, (side - crop) // 2
         corners = ((middle, middle), (0, 0), (0, far), (far, 0), (far, far))
-        centre_hits, five_hits, count = 0, 0, len(self.test_labels)
+        centre_hits, five_hits, count = 0, 0, len(self.test_numbers)
         for start in range(0, count, EVALUATION_BATCH):
-            images = colour(self.test_pictures[start : start + EVALUATION_BATCH], generator)
-            labels = self.test_labels[start : start + EVALUATION_BATCH]
+            numbers = self.test_numbers[start : start + EVALUATION_BATCH]
+            images, labels = colour(self.pictures[numbers], generator), numbers // self.renders
             scores = [
                 self.model(images[:, :, top : top + crop, left : left + crop]).log_softmax(dim=1)
                 for top, left in corners

@@ -9,6 +9,7 @@ mean over the letters. Source of the coefficient: Dice, Ecology 26(3), 1945.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fgvc.data.progress import Progress, quiet
 from fgvc.data.threads import in_threads
-from fgvc.pretraining.faces import LETTERS, Face
+from fgvc.pretraining.faces import LETTERS, Face, benchmark_faces
 
 #: Size at which letters are drawn, and the mask [height, width] that each is brought to, in pixels. Drawn
 #: large, because hinting moves outlines by parts of a pixel: at 96 a scaled copy has only 0.93.
@@ -54,6 +55,12 @@ def similarities(some: Sequence[Masks], others: Sequence[Masks]) -> NDArray[np.f
         norms = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :]
         total += 2 * (a @ b.T) / np.maximum(norms, 1e-12)
     return total / len(LETTERS)
+
+
+@lru_cache(maxsize=1)
+def benchmark_masks() -> list[Masks]:
+    """`letter_masks` of the test faces, in the order of their class ids."""
+    return all_masks(benchmark_faces())
 
 
 def all_masks(faces: Sequence[Face], progress: Progress = quiet) -> list[Masks]:

@@ -133,7 +133,7 @@ def _publish(
         "identity_sha256": identity,
         "recipe": asdict(trainer.recipe),
         "steps": trainer.total_steps,
-        "train_pictures": len(trainer.train_labels),
+        "train_pictures": len(trainer.train_numbers),
         "train_top1_pct": round(trainer.history[-1]["train_top1_pct"], 2),
         "train_loss": round(trainer.history[-1]["train_loss"], 4),
         "accuracy": asdict(accuracy),

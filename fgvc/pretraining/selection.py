@@ -10,7 +10,7 @@ import numpy as np
 from fgvc.data.progress import Progress, quiet
 from fgvc.errors import FgvcError
 from fgvc.pretraining.faces import Face, Refusal, benchmark_faces
-from fgvc.pretraining.outlines import Masks, all_masks, similarities
+from fgvc.pretraining.outlines import Masks, all_masks, benchmark_masks, similarities
 
 #: A face this similar to a test face is refused. Copies and relatives lie above 0.99 (Nimbus Roman and
 #: FreeSerif against STIX), another Times at 0.95 (Doulos), independent designs of one genre below 0.935.
@@ -53,7 +53,7 @@ def select(
     """
     known = benchmark_faces()
     masks = all_masks(faces, progress)
-    known_masks = all_masks(known)
+    known_masks = benchmark_masks()
     out = list(refused)
     kept = _far_from_tests(faces, masks, known, known_masks, out)
     kept = _far_from_one_another(faces, masks, kept, out)

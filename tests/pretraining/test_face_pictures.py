@@ -64,7 +64,7 @@ def test_crops_are_windows_of_the_chosen_pictures() -> None:
 
 
 def test_colours_are_the_datasets() -> None:
-    """Ground 150…255 and ink 0…95 for three in four, the other way round for the rest; noise of 2…8 levels."""
+    """Ground 150…255 and ink 0…95 for three in four, else the other way round; noise of 2…8 levels."""
     coverage_map = torch.zeros(4000, 2, 8, dtype=torch.uint8)
     coverage_map[:, 1] = 255
     images = (colour(coverage_map, generator()) + 1) * 127.5

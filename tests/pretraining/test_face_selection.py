@@ -12,7 +12,7 @@ from fontTools.ttLib import TTFont
 from fgvc.data.typefaces import FACES
 from fgvc.errors import FgvcError
 from fgvc.pretraining.faces import LETTERS, Face, Refusal, benchmark_faces, excluded_family, text_faces
-from fgvc.pretraining.outlines import letter_masks, similarities
+from fgvc.pretraining.outlines import benchmark_masks, letter_masks, similarities
 from fgvc.pretraining.packages import Package, installed_packages
 from fgvc.pretraining.selection import LIKE_A_TEST_FACE, LIKE_ANOTHER_FACE, Selection, select
 
@@ -60,19 +60,20 @@ def test_similarity_knows_identity_scale_and_difference(tmp_path: Path, fonts: d
 
 def test_the_thresholds_part_the_test_faces_from_one_another() -> None:
     """No two of them are so alike that one of two such faces would be dropped."""
-    masks = [letter_masks(face.path) for face in benchmark_faces()]
+    masks = benchmark_masks()
     like = similarities(masks, masks) - np.eye(len(masks))
     assert len(masks) == 21
     assert 0.88 < like.max() < LIKE_ANOTHER_FACE < LIKE_A_TEST_FACE < 1
 
 
-def test_each_test_face_is_reported_with_its_nearest(fonts: dict[str, Path]) -> None:
-    found = selected(*fonts.values())
+def test_each_test_face_is_reported_with_its_nearest(tmp_path: Path, fonts: dict[str, Path]) -> None:
+    condensed = make_font(tmp_path / "c.ttf", "DejaVuSerif-Bold.ttf", "Condensed Serif", width=0.8)
+    found = selected(condensed, *fonts.values())
     assert [nearest.test_face for nearest in found.nearest] == [name for name, _ in FACES]
-    by_test_face = {nearest.test_face: nearest for nearest in found.nearest}
-    assert by_test_face["DejaVu Serif Bold"].face == "Narrow Serif"
-    masks = [letter_masks(fonts["Narrow Serif"])], [letter_masks(benchmark_faces()[9].path)]
-    assert by_test_face["DejaVu Serif Bold"].similarity == pytest.approx(similarities(*masks).item())
+    nearest = found.nearest[9]
+    assert (nearest.test_face, nearest.face) == ("DejaVu Serif Bold", "Condensed Serif")
+    expected = similarities([letter_masks(condensed)], benchmark_masks()[9:10]).item()
+    assert nearest.similarity == pytest.approx(expected) and 0.75 < expected < LIKE_A_TEST_FACE
 
 
 # --- the same face twice ---------------------------------------------------------------------------
