@@ -46,8 +46,8 @@ def pretrain(
 ) -> None:
     """Pre-train vit_pico on typefaces of Debian's free font packages.
 
-    Makes the weights vit_pico_patch16_224.debian_faces and their card again. The faces of the dataset
-    typefaces, and faces like them, are never trained on. A run that was killed goes on after its last epoch.
+    Makes the weights vit_pico_patch16_224.debian_faces and their card again. No face of the dataset typefaces
+    is trained on, and none like them. A run that was killed goes on after its last epoch.
     """
     project = Project.find()
     # Before torch is loaded. Its threads spin while they wait for one another, which on shared cores takes

@@ -16,7 +16,8 @@ class FaceRecipe:
         crop_px: side of the random crop that is trained on: 49 tokens, a fifth of the cost of 224.
         epochs: one crop of each training picture makes an epoch.
         learning_rate: peak of AdamW, for embeddings, norms and classifiers.
-        matrix_learning_rate: peak of Muon, for the matrices of the blocks. A fifth of AdamW's steps suffice.
+        matrix_learning_rate: peak of Muon, for the matrices of the blocks: on 64 faces it learnt in 160 steps
+            what AdamW alone had not in 200 (15 against 6 % of training crops).
         warmup_share: share of the steps in which the learning rate rises (half a cosine up, half down).
     """
 

@@ -216,6 +216,7 @@ def make_ready(root: Path) -> tuple[Path, dict[str, tuple[Said, list[str]]]]:
         arguments, files = rule(name, **wildcards)
         told[name] = fgvc(root, *arguments, *more).check(), files
 
+    fgvc(root, "weights", "fetch", "vit_pico_patch16_224.debian_faces").check()
     for suite, dataset, classes in (("grocery", "grocery35", len(CLASSES)), ("quick", "typefaces", 21)):
         cell: dict[str, object] = {"dataset": dataset, "method": "vit_pico", "size": 224, "seed": SEED}
         by_hand("fetch", *(("--mirror", "DIR") if suite == "grocery" else ()), dataset=dataset)

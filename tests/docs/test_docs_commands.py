@@ -24,7 +24,7 @@ INSTEAD = {
         "snakemake -n -q -- results/grocery/tables/sota_224.tex",
         "needs the photographs and half an hour",
     ),
-    "fgvc pretrain": ("fgvc pretrain --help", "needs Debian's font packages and most of an hour"),
+    "fgvc pretrain": ("fgvc pretrain --help", "needs Debian's font packages and half an hour"),
     "fgvc pretrain --faces-limit 10 --renders 6 --epochs 2 --output results/try": (
         "fgvc pretrain --help",
         "needs Debian's font packages; tests/pretraining runs it on pretended ones",
