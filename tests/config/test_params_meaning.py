@@ -33,6 +33,7 @@ COPY = [
     "methods/cnn_lite0",
     "recipes/quick",
     "weights/tf_efficientnet_lite0.in1k",
+    "weights/vit_pico_patch16_224.debian_faces",
     "tables/hw_stats",
 ]
 

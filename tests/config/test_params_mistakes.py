@@ -18,6 +18,7 @@ COPY = [
     "datasets/typefaces",
     "datasets/cub",
     "methods/vit_pico",
+    "methods/glsim_pico",
     "methods/cnn_lite0",
     "recipes/quick",
     "suites/quick",
@@ -190,7 +191,7 @@ IMPOSSIBLE_VALUES = [
 ]
 
 NAMES = [
-    Mistake("suite", "quick", "vit_pico]", "vit_pcio]", ("no method", "did you mean 'vit_pico'"), "vit_pcio"),
+    Mistake("suite", "quick", "vit_pico,", "vit_pcio,", ("no method", "did you mean 'vit_pico'"), "vit_pcio"),
     Mistake("suite", "quick", "[typefaces]", "[typefacs]", ("did you mean 'typefaces'",), "typefacs"),
     Mistake("suite", "quick", "[sota_224, ", "[sota_242, ", ("did you mean 'sota_224'",), "sota_242"),
     Mistake("suite", "quick", "[acc_vs_flops_224,", "[acc_vs_flop,", ("acc_vs_flops_224",), "acc_vs_flop,"),
