@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,7 +174,8 @@ def on_error(rules: Rules, logs: Iterable[str]) -> None:
     _end_display()
     project = rules.project
     log = "\n".join(_text(Path(log)) for log in logs)
-    stopped = STOPPING in log or ENDING in log
+    # A job that was stopped says so itself; Snakemake's own words may come after its log was read here.
+    stopped = STOPPING in log or ENDING in log or any(map(_was_stopped, _own_logs(project, log)))
     failures = failed_jobs(project, log, stopped)
     if failures:
         _print_partial_tables(project)
@@ -220,7 +221,7 @@ def failed_jobs(project: Project, snakemake_log: str, stopped: bool = False) -> 
     for block in re.split(r"^Error in rule ", snakemake_log, flags=re.M)[1:]:
         rule = block.partition(":")[0]
         output = _field(block, "output").split(", ")[0]
-        log = _field(block, "log").removesuffix(" (check log file(s) for error details)")
+        log = _log_of(block)
         if not output:
             continue
         said = own_error_line(text := _text(project.root / log))
@@ -230,6 +231,22 @@ def failed_jobs(project: Project, snakemake_log: str, stopped: bool = False) -> 
         found[output] = FailedJob(rule, output, error, log, f"{SESSION.bin}snakemake --cores 1 -- {output}")
         _leave_failure(project, output, error, log)
     return list(found.values())
+
+
+def _own_logs(project: Project, snakemake_log: str) -> Iterator[str]:
+    """The own log of each job that Snakemake's log calls failed."""
+    for block in re.split(r"^Error in rule ", snakemake_log, flags=re.M)[1:]:
+        yield _text(project.root / _log_of(block))
+
+
+def _log_of(block: str) -> str:
+    return _field(block, "log").removesuffix(" (check log file(s) for error details)")
+
+
+def _was_stopped(job_log: str) -> bool:
+    """Whether a job ended with the words of one that a signal stopped (`fgvc.training.run`, `fgvc.cli.main`)."""
+    lines = [line.strip() for line in job_log.splitlines() if line.strip()]
+    return bool(lines) and re.fullmatch(r"stopped at step \d+ of \d+; .*|interrupted", lines[-1]) is not None
 
 
 def _leave_failure(project: Project, output: str, error: str, log: str) -> None:

@@ -68,7 +68,7 @@ def test_every_verb_knows_its_help_outside_a_project(tmp_path: Path) -> None:
 
 #: What must have run before an example does.
 FIRST = {"evaluate": ["train"]}
-#: Verbs whose examples need what few machines have: tests/pretraining runs this one on pretended font packages.
+#: Verbs whose examples need what few machines have; tests/pretraining runs this one on pretended packages.
 ELSEWHERE = ("pretrain",)
 
 

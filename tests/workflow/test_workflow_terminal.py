@@ -52,7 +52,7 @@ def test_progress_and_ctrl_c(copy: Path) -> None:
     modes = re.findall(r"\x1b\[\?(\d+)([hl])", ending)
     assert modes and modes[-1] == ("25", "h") and {number for number, _ in modes} == {"25"}
     lines = [line for line in ESCAPE.sub("", ending).replace("\r", "").splitlines() if line.strip()]
-    assert lines[-1].startswith("stopped on request; the same command goes on from here")
+    assert lines[-1].startswith("stopped on request; the same command goes on from here"), lines[-12:]
     assert "Traceback" not in ending and "FAILED" not in ending
     assert list(copy.glob(f"state/runs/shapes/vit_long/{SIZE}/seed1/*/step-*.pt"))
 

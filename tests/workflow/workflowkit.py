@@ -333,6 +333,14 @@ def group_lives(group: int) -> bool:
     return any(int(pgid) == group and not state.startswith("Z") for pgid, state in rows)
 
 
+def gone(group: int) -> bool:
+    """Whether no process of the group is left, after a while: a killed process frees its memory first."""
+    deadline = time.monotonic() + 10
+    while group_lives(group) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not group_lives(group)
+
+
 def states(root: Path, kind: str) -> list[Path]:
     """The saved states of unfinished trainings: ``runs`` or ``sweeps``."""
     return list(root.glob(f"state/{kind}/*/*/*/*/*/step-*.json"))
