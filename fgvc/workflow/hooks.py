@@ -244,7 +244,7 @@ def _log_of(block: str) -> str:
 
 
 def _was_stopped(job_log: str) -> bool:
-    """Whether a job ended with the words of one that a signal stopped (those of fgvc train, or of any verb)."""
+    """Whether a job ended with the words of one that a signal stopped: of a training, or of any verb."""
     lines = [line.strip() for line in job_log.splitlines() if line.strip()]
     return bool(lines) and re.fullmatch(r"stopped at step \d+ of \d+; .*|interrupted", lines[-1]) is not None
 
