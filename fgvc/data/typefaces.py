@@ -8,11 +8,16 @@ nothing but the shape of the letters tells one class from another.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+#: What Pillow takes as a colour here: a level, or red, green and blue.
+Ink = int | tuple[int, int, int]
 
 #: ``(class name, file in matplotlib's font folder)``; the position is the class id.
 FACES: tuple[tuple[str, str], ...] = (
@@ -72,13 +77,46 @@ def _font(file_name: str, size_px: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size_px, layout_engine=ImageFont.Layout.BASIC)
 
 
-def draw_lines(
+@dataclass(frozen=True)
+class Page:
+    """The geometry of a picture in pixels: its sides, the letters' size, and how far it is rotated."""
+
+    width: int
+    height: int
+    size_px: int
+    angle_deg: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> Page:
+        """About 260 × 260 pixels, letters of 22 to 42, at most 12 degrees."""
+        width, height = (int(v) for v in rng.integers(236, 285, size=2))
+        return cls(width, height, int(rng.integers(22, 43)), float(rng.uniform(-12.0, 12.0)))
+
+    def of_text(
+        self,
+        mode: str,
+        ground: Ink,
+        ink: Ink,
+        font: ImageFont.FreeTypeFont,
+        rng: np.random.Generator,
+    ) -> Image.Image:
+        """Lines of words in ``ink`` on a plain ``ground``; ``mode`` is Pillow's."""
+        # The canvas is larger than the picture so that rotation leaves no empty corner.
+        side = int(1.5 * max(self.width, self.height))
+        canvas = Image.new(mode, (side, side), ground)
+        _draw_lines(ImageDraw.Draw(canvas), font, rng, side, self.size_px, ink)
+        canvas = canvas.rotate(self.angle_deg, resample=Image.Resampling.BICUBIC)
+        left, top = (side - self.width) // 2, (side - self.height) // 2
+        return canvas.crop((left, top, left + self.width, top + self.height))
+
+
+def _draw_lines(
     draw: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont,
     rng: np.random.Generator,
     side: int,
     size_px: int,
-    ink: tuple[int, int, int] | int,
+    ink: Ink,
 ) -> None:
     """Fill a ``side`` × ``side`` canvas with lines of words.
 
@@ -95,30 +133,24 @@ def draw_lines(
         baseline += leading
 
 
+def _rgb(levels: NDArray[np.int64]) -> tuple[int, int, int]:
+    red, green, blue = (int(v) for v in levels)
+    return red, green, blue
+
+
 def render(class_id: int, index: int) -> Image.Image:
     """Draw picture ``index`` of class ``class_id``: an RGB image of about 260 × 260 pixels.
 
     Raises IndexError when ``class_id`` is not one of the 21 faces.
     """
     rng = np.random.default_rng([class_id, index])
-    width, height = (int(v) for v in rng.integers(236, 285, size=2))
-    size_px = int(rng.integers(22, 43))
-    angle_deg = float(rng.uniform(-12.0, 12.0))
+    page = Page.drawn(rng)
     ground = rng.integers(150, 256, size=3)
     ink = rng.integers(0, 96, size=3)
     if rng.random() < 0.25:  # light letters on a dark ground
         ground, ink = ink, ground
-    font = _font(FACES[class_id][1], size_px)
-
-    # The canvas is larger than the picture so that rotation leaves no empty corner.
-    side = int(1.5 * max(width, height))
-    canvas = Image.new("RGB", (side, side), tuple(int(v) for v in ground))
-    red, green, blue = (int(v) for v in ink)
-    draw_lines(ImageDraw.Draw(canvas), font, rng, side, size_px, (red, green, blue))
-    canvas = canvas.rotate(angle_deg, resample=Image.Resampling.BICUBIC)
-    left, top = (side - width) // 2, (side - height) // 2
-    picture = canvas.crop((left, top, left + width, top + height))
-
+    font = _font(FACES[class_id][1], page.size_px)
+    picture = page.of_text("RGB", _rgb(ground), _rgb(ink), font, rng)
     pixels = np.asarray(picture, dtype=np.float32)
     noise = rng.normal(0.0, rng.uniform(2.0, 8.0), size=pixels.shape).astype(np.float32)
     return Image.fromarray(np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8), mode="RGB")

@@ -101,13 +101,13 @@ def evaluate_directory(
     *,
     device: str | None = None,
     batch_size: int | None = None,
-    model: nn.Module | None = None,
+    say_device: bool = True,
 ) -> dict[str, Any]:
     """Evaluate the frozen checkpoint in ``directory`` on ``split``; writes predictions and metrics there.
 
     Args:
         batch_size: overrides the recipe's (1: streaming). The predictions may differ in the last bits.
-        model: the run's model, if it is in memory already.
+        say_device: False where the caller has just said it.
 
     Returns the metrics. A diverged run gives empty predictions and metrics that say so.
 
@@ -132,7 +132,7 @@ def evaluate_directory(
         predictions = pd.DataFrame([], columns=_SCHEMA.names)
         metrics: dict[str, Any] = {"status": "diverged", "cause": record["cause"]}
     else:
-        predictions = _predictions(project, directory, record, split, device, batch_size, model)
+        predictions = _predictions(project, directory, record, split, device, batch_size, say_device)
         names = read_class_names(project, dataset)
         metrics = {"status": "ok", **compute_metrics(predictions, len(names), names)}
     write_predictions(directory / PREDICTIONS, predictions, about)
@@ -156,6 +156,28 @@ def drop_foreign_evaluation(directory: Path, run_sha256: str) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
+def _frozen_model(project: Project, directory: Path, record: dict[str, Any]) -> nn.Module:
+    """The model of a run's checkpoint. Raises FgvcError when it is not the one of the record."""
+    checkpoint = directory / "model.safetensors"
+    if not checkpoint.is_file() or file_sha256(checkpoint) != record["model_sha256"]:
+        raise FgvcError(
+            "the checkpoint is missing, or is not the one that run.json vouches for",
+            file=project.paths.shown(checkpoint),
+            cure="train the run again, or restore the file (dvc checkout)",
+        )
+    dataset = record["dataset"]
+    model = build_variant(
+        project,
+        record["method"],
+        record["image_size"],
+        project.dataset(dataset).classes,
+        with_weights=False,
+        dataset=dataset,
+    )
+    load_checkpoint(model, checkpoint)
+    return model
+
+
 def _predictions(
     project: Project,
     directory: Path,
@@ -163,30 +185,13 @@ def _predictions(
     split: str,
     wanted_device: str | None,
     batch_size: int | None,
-    model: nn.Module | None,
+    say_device: bool,
 ) -> pd.DataFrame:
     dataset, size = project.dataset(record["dataset"]), record["image_size"]
     recipe = project.variant(record["method"]).recipe.resolved()
     device = choose_device(wanted_device or project.settings.device)
     prepare_process(recipe.threads)
-    if model is None:
-        checkpoint = directory / "model.safetensors"
-        if not checkpoint.is_file() or file_sha256(checkpoint) != record["model_sha256"]:
-            raise FgvcError(
-                "the checkpoint is missing, or is not the one that run.json vouches for",
-                file=project.paths.shown(checkpoint),
-                cure="train the run again, or restore the file (dvc checkout)",
-            )
-        model = build_variant(
-            project,
-            record["method"],
-            size,
-            dataset.classes,
-            with_weights=False,
-            dataset=record["dataset"],
-        )
-        load_checkpoint(model, checkpoint)
-    model = model.to(device)
+    model = _frozen_model(project, directory, record).to(device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = record["identity"]["weights"]
@@ -199,9 +204,9 @@ def _predictions(
         eval_pipeline(recipe, dataset, size, mean, std),
         None,
     )
+    where = f" on {describe_device(device)['name']}" if say_device else ""
     print(
-        f"{record['dataset']}/{record['method']}/{size}: {len(samples)} images of '{split}' on "
-        f"{describe_device(device)['name']}",
+        f"{record['dataset']}/{record['method']}/{size}: {len(samples)} images of '{split}'{where}",
         file=sys.stderr,
         flush=True,
     )

@@ -37,7 +37,7 @@ def _summary(record: dict[str, Any]) -> str:
         (
             "training time",
             f"{duration_text(record['cpu_seconds'])} of processor time on {record['threads']} threads, "
-            f"{duration_text(record['seconds'])} by the clock beside other jobs",
+            f"{duration_text(record['seconds'])} by the clock",
         ),
         ("file", f"{record['bytes']:,} bytes of half-precision safetensors, without a classifier"),
         ("SHA-256", f"`{record['sha256']}`"),

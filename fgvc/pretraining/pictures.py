@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 from torch import Tensor
 
 from fgvc.data.progress import Progress, quiet
 from fgvc.data.threads import in_threads
-from fgvc.data.typefaces import draw_lines
+from fgvc.data.typefaces import Page
 from fgvc.pretraining.faces import Face
 from fgvc.provenance.digests import seed_from
 
@@ -30,16 +30,9 @@ GROUND, INK, LIGHT_ON_DARK, NOISE_LEVELS = (150.0, 255.0), (0.0, 95.0), 0.25, (2
 def coverage(path: Path, seed: int, side_px: int) -> NDArray[np.uint8]:
     """[side, side] coverage of ink, 0…255, of one picture: lines of words as in `typefaces.render`."""
     rng = np.random.default_rng(seed)
-    width, height = (int(v) for v in rng.integers(236, 285, size=2))
-    size_px = int(rng.integers(22, 43))
-    angle_deg = float(rng.uniform(-12.0, 12.0))
-    font = ImageFont.truetype(str(path), size_px, layout_engine=ImageFont.Layout.BASIC)
-    side = int(1.5 * max(width, height))
-    canvas = Image.new("L", (side, side), 0)
-    draw_lines(ImageDraw.Draw(canvas), font, rng, side, size_px, 255)
-    canvas = canvas.rotate(angle_deg, resample=Image.Resampling.BICUBIC)
-    left, top = (side - width) // 2, (side - height) // 2
-    picture = canvas.crop((left, top, left + width, top + height))
+    page = Page.drawn(rng)
+    font = ImageFont.truetype(str(path), page.size_px, layout_engine=ImageFont.Layout.BASIC)
+    picture = page.of_text("L", 0, 255, font, rng)
     return np.asarray(picture.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 

@@ -16,7 +16,16 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from fgvc.reporting import labels
 from fgvc.reporting.cost_points import Point, pareto_front
-from fgvc.reporting.marks import MANY_METHODS, Rgb, Style, area_scale, drawn_size
+from fgvc.reporting.marks import (
+    MANY_METHODS,
+    Rgb,
+    Style,
+    area_scale,
+    draw_front,
+    draw_legends,
+    draw_point,
+    drawn_size,
+)
 
 WIDTH_INCHES = 6.9  # two columns of a paper
 AXES_HEIGHT_INCHES = 3.05
@@ -107,6 +116,17 @@ def _plain_log_ticks(axis: XAxis, low: float, high: float) -> None:
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def draw_points(page: Page, axes: Axes, points: Sequence[Point], styles: dict[str, Style]) -> None:
+    """The Pareto front, the methods with their names, and the legends; the scales are set before."""
+    draw_front(axes, points)
+    scale = area_scale(points)
+    for point in points:
+        draw_point(axes, point, styles[point.group], scale)
+    draw_legends(page.figure, points, styles, LEFT, *page.legend_heights)
+    pixels = page.figure.dpi / 72
+    draw_labels(axes, point_labels(points, styles), obstacles(axes, points, pixels), pixels)
 
 
 @dataclass(frozen=True)

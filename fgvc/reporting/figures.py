@@ -19,14 +19,12 @@ from fgvc.reporting.cost_axes import (
     FOOTNOTE_WIDTH,
     LEFT,
     RIGHT,
-    draw_labels,
+    draw_points,
     new_page,
-    obstacles,
-    point_labels,
     set_scales,
 )
 from fgvc.reporting.cost_points import CostPoints, cost_points
-from fgvc.reporting.marks import area_scale, draw_front, draw_legends, draw_point, group_styles
+from fgvc.reporting.marks import group_styles
 from fgvc.reporting.published_figure import draw_published, published_points
 from fgvc.reporting.published_table import read_published
 
@@ -99,13 +97,7 @@ def draw(found: CostPoints, config: CostFigure, dataset_titles: Sequence[str]) -
     datasets = len(dataset_titles)
     over = f" on {dataset_titles[0]}" if datasets == 1 else f", mean of {datasets} datasets"
     set_scales(axes, found.points, config.image_size, METRIC_NAMES[config.metric].capitalize() + over)
-    draw_front(axes, found.points)
-    scale = area_scale(found.points)
-    for point in found.points:
-        draw_point(axes, point, styles[point.group], scale)
-    draw_legends(page.figure, found.points, styles, LEFT, *page.legend_heights)
-    pixels = page.figure.dpi / 72
-    draw_labels(axes, point_labels(found.points, styles), obstacles(axes, found.points, pixels), pixels)
+    draw_points(page, axes, found.points, styles)
     return page.figure
 
 

@@ -23,13 +23,12 @@ from fgvc.reporting.cost_axes import (
     Label,
     Page,
     draw_labels,
+    draw_points,
     new_page,
-    obstacles,
-    point_labels,
     set_scales,
 )
 from fgvc.reporting.cost_points import Point
-from fgvc.reporting.marks import Style, area_scale, draw_front, draw_legends, draw_point, group_styles
+from fgvc.reporting.marks import Style, group_styles
 from fgvc.reporting.published_table import Shown, column_headings
 
 #: Width of the strip of methods without a cost, and the gap before it, as shares of the figure's width.
@@ -108,13 +107,7 @@ def draw_published(found: PublishedPoints, config: PublishedFigure) -> Figure:
     what = f"Published {METRIC_NAMES[found.printed.metric]}, mean of {len(found.printed.rows)} datasets"
     others = [u.accuracy_pct for u in found.uncounted]
     set_scales(axes, found.points, config.image_size, what, others)
-    draw_front(axes, found.points)
-    scale = area_scale(found.points)
-    for point in found.points:
-        draw_point(axes, point, styles[point.group], scale)
-    draw_legends(page.figure, found.points, styles, LEFT, *page.legend_heights)
-    pixels = page.figure.dpi / 72
-    draw_labels(axes, point_labels(found.points, styles), obstacles(axes, found.points, pixels), pixels)
+    draw_points(page, axes, found.points, styles)
     if found.uncounted:
         _draw_strip(page, axes, found.uncounted, styles)
     return page.figure

@@ -37,7 +37,8 @@ def run_candidate(spec: RunSpec, device: str | None = None) -> RunResult:
         if record["run_sha256"] == spec.sha256 == metrics["run_sha256"]:
             return RunResult("found", record["status"], record)
     result = train_run(spec, device=device)
-    evaluate_directory(spec.project, directory, "val", device=device)
+    trained_here = result.how in ("trained", "resumed")  # then the device is said already
+    evaluate_directory(spec.project, directory, "val", device=device, say_device=not trained_here)
     if not spec.project.settings.keep_sweep_weights:
         (directory / MODEL).unlink(missing_ok=True)
         store.forget([MODEL])

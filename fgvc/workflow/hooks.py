@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,9 +175,10 @@ def on_error(rules: Rules, logs: Iterable[str]) -> None:
     _end_display()
     project = rules.project
     log = "\n".join(_text(Path(log)) for log in logs)
+    errors = list(_job_errors(project, log))
     # A job that was stopped says so itself; Snakemake's own words may come after its log was read here.
-    stopped = STOPPING in log or ENDING in log or any(map(_was_stopped, _own_logs(project, log)))
-    failures = failed_jobs(project, log, stopped)
+    stopped = STOPPING in log or ENDING in log or any(error.was_stopped for error in errors)
+    failures = failed_jobs(project, errors, stopped)
     if failures:
         _print_partial_tables(project)
     if failures or not stopped:
@@ -208,8 +210,32 @@ def _end_display() -> None:
         SESSION.display.close()
 
 
-def failed_jobs(project: Project, snakemake_log: str, stopped: bool = False) -> list[FailedJob]:
-    """The failed jobs that Snakemake's log names, each with the last error line of its own log.
+@dataclass(frozen=True)
+class _JobError:
+    """A job that Snakemake's log calls failed: its rule, first output, log file and what stands in that."""
+
+    rule: str
+    output: str
+    log: str
+    text: str
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it ended with the words of a job that a signal stopped: of a training, or of any verb."""
+        last = ["", *_lines(self.text)][-1]
+        return re.fullmatch(r"stopped at step \d+ of \d+; .*|interrupted", last) is not None
+
+
+def _job_errors(project: Project, snakemake_log: str) -> Iterator[_JobError]:
+    for block in re.split(r"^Error in rule ", snakemake_log, flags=re.M)[1:]:
+        log = _field(block, "log").removesuffix(" (check log file(s) for error details)")
+        output = _field(block, "output").split(", ")[0]
+        if output:
+            yield _JobError(block.partition(":")[0], output, log, _text(project.root / log))
+
+
+def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) -> list[FailedJob]:
+    """The failed jobs, each once, with the last error line of its own log.
 
     Args:
         stopped: the user ended the run, so that a job without an error of its own was stopped, not failed.
@@ -218,35 +244,15 @@ def failed_jobs(project: Project, snakemake_log: str, stopped: bool = False) -> 
     from fgvc.reporting.summary import FailedJob
 
     found: dict[str, FailedJob] = {}
-    for block in re.split(r"^Error in rule ", snakemake_log, flags=re.M)[1:]:
-        rule = block.partition(":")[0]
-        output = _field(block, "output").split(", ")[0]
-        log = _log_of(block)
-        if not output:
-            continue
-        said = own_error_line(text := _text(project.root / log))
+    for job in errors:
+        said = own_error_line(job.text)
         if stopped and not said:
             continue
-        error = one_line(said or _without_error(text))
-        found[output] = FailedJob(rule, output, error, log, f"{SESSION.bin}snakemake --cores 1 -- {output}")
-        _leave_failure(project, output, error, log)
+        error = one_line(said or _without_error(job.text))
+        command = f"{SESSION.bin}snakemake --cores 1 -- {job.output}"
+        found[job.output] = FailedJob(job.rule, job.output, error, job.log, command)
+        _leave_failure(project, job.output, error, job.log)
     return list(found.values())
-
-
-def _own_logs(project: Project, snakemake_log: str) -> Iterator[str]:
-    """The own log of each job that Snakemake's log calls failed."""
-    for block in re.split(r"^Error in rule ", snakemake_log, flags=re.M)[1:]:
-        yield _text(project.root / _log_of(block))
-
-
-def _log_of(block: str) -> str:
-    return _field(block, "log").removesuffix(" (check log file(s) for error details)")
-
-
-def _was_stopped(job_log: str) -> bool:
-    """Whether a job ended with the words of one that a signal stopped: of a training, or of any verb."""
-    lines = [line.strip() for line in job_log.splitlines() if line.strip()]
-    return bool(lines) and re.fullmatch(r"stopped at step \d+ of \d+; .*|interrupted", lines[-1]) is not None
 
 
 def _leave_failure(project: Project, output: str, error: str, log: str) -> None:
@@ -261,7 +267,7 @@ def _leave_failure(project: Project, output: str, error: str, log: str) -> None:
 
 def own_error_line(text: str) -> str | None:
     """The line of a job's log that says what went wrong, if one does."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = _lines(text)
     errors = [line for line in lines if line.startswith("error: ")]
     if errors:
         return errors[-1].removeprefix("error: ")
@@ -269,9 +275,13 @@ def own_error_line(text: str) -> str | None:
 
 
 def _without_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = _lines(text)
     last = f"; its log ends with: {lines[-1]}" if lines else ""
     return f"the job ended without an error message (killed, or out of memory?){last}"
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _field(block: str, name: str) -> str:

@@ -33,7 +33,7 @@ def test_every_rule_is_among_the_steps(by_hand: ByHand) -> None:
     assert rules == {*STEPS, "weights"}
 
 
-@pytest.mark.parametrize("step", ["train", "evaluate"])
+@pytest.mark.parametrize("step", ["search", "train", "evaluate"])
 def test_the_device_is_said_once(by_hand: ByHand, step: str) -> None:
     said = by_hand[1][step][0]
     assert (said.out + said.err).count("on cpu") == 1

@@ -13,11 +13,27 @@ from typing import Any
 
 from PIL import Image
 
+from fgvc.config.dataset import Dataset
 from fgvc.config.project import Project
 from fgvc.data.fetch import Fetched, fetch
 
 CLASSES = ("ant", "bee", "cow")
 PER_CLASS = 5
+
+
+def plain_dataset(**more: Any) -> Dataset:
+    """A dataset of three classes that lies nowhere; ``more`` replaces its facts."""
+    facts = {
+        "title": "T",
+        "description": "d",
+        "classes": 3,
+        "licence": "none",
+        "citation": "none",
+        "source": {"kind": "folder", "path": "x"},
+        "layout": {"kind": "class_folders"},
+        "split": {"provenance": "ours"},
+    }
+    return Dataset.model_validate(facts | more)
 
 
 def picture(shade: int, size: tuple[int, int] = (12, 9)) -> bytes:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datakit import plain_dataset
 from PIL import Image
 from torch import Tensor
 
-from fgvc.config.dataset import Dataset
 from fgvc.config.recipe import Augmentation, Recipe
 from fgvc.data.loading import (
     Batch,
@@ -29,18 +29,7 @@ from fgvc.data.transforms import HALF, eval_pipeline, train_pipeline
 from fgvc.errors import FgvcError
 
 COUNT, BATCH, EPOCHS, SIZE = 11, 4, 3, 24
-DATASET = Dataset.model_validate(
-    {
-        "title": "T",
-        "description": "d",
-        "classes": 3,
-        "licence": "none",
-        "citation": "none",
-        "source": {"kind": "folder", "path": "x"},
-        "layout": {"kind": "class_folders"},
-        "split": {"provenance": "ours"},
-    }
-)
+DATASET = plain_dataset()
 SAMPLES = [Sample(i % 3, f"{i}.png") for i in range(COUNT)]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datakit import plain_dataset
 from PIL import Image
 from torch import Tensor
 
-from fgvc.config.dataset import Dataset
 from fgvc.config.recipe import Augmentation, Recipe
 from fgvc.data.transforms import (
     HALF,
@@ -25,20 +25,6 @@ from fgvc.data.transforms import (
 )
 
 AUGMENTATIONS: tuple[Augmentation, ...] = ("weak", "medium", "strong")
-
-
-def dataset(**more: Any) -> Dataset:
-    facts = {
-        "title": "T",
-        "description": "d",
-        "classes": 3,
-        "licence": "none",
-        "citation": "none",
-        "source": {"kind": "folder", "path": "x"},
-        "layout": {"kind": "class_folders"},
-        "split": {"provenance": "ours"},
-    }
-    return Dataset.model_validate(facts | more)
 
 
 def recipe(augmentation: Augmentation = "medium", **more: Any) -> Recipe:
@@ -56,7 +42,7 @@ def steps(pipeline: Pipeline) -> dict[type, Any]:
 
 
 def pipeline_of(augmentation: Augmentation, size: int = 32, **facts: Any) -> Pipeline:
-    return train_pipeline(recipe(augmentation).resolved(), dataset(**facts), size, HALF, HALF)
+    return train_pipeline(recipe(augmentation).resolved(), plain_dataset(**facts), size, HALF, HALF)
 
 
 # --- what each preset implies ---------------------------------------------------------------------
@@ -98,9 +84,9 @@ def test_stochastic_depth_takes_the_place_of_the_weak_preset_s_dropout() -> None
 
 
 def test_images_are_resized_to_300_for_224_and_to_600_for_448() -> None:
-    assert resized_side(recipe(), dataset(), 224) == 300
-    assert resized_side(recipe(), dataset(), 448) == 600
-    cars = dataset(resize_ratio=1 / 0.875)
+    assert resized_side(recipe(), plain_dataset(), 224) == 300
+    assert resized_side(recipe(), plain_dataset(), 448) == 600
+    cars = plain_dataset(resize_ratio=1 / 0.875)
     assert [resized_side(recipe(), cars, size) for size in (224, 448)] == [256, 512]
 
 
@@ -161,8 +147,8 @@ def test_erasing_happens_as_often_as_the_preset_says() -> None:
     """Erased pixels are zeros after normalisation, which a white image never has."""
     white = Image.new("RGB", (64, 64), "white")
     facts = {"dropout": 0.0, "label_smoothing": 0.0}
-    one = train_pipeline(recipe("medium", **facts).resolved(), dataset(), 32, HALF, HALF)
-    none = train_pipeline(recipe("medium", random_erasing=0.0).resolved(), dataset(), 32, HALF, HALF)
+    one = train_pipeline(recipe("medium", **facts).resolved(), plain_dataset(), 32, HALF, HALF)
+    none = train_pipeline(recipe("medium", random_erasing=0.0).resolved(), plain_dataset(), 32, HALF, HALF)
     torch.manual_seed(0)
     erased = sum(bool((one.finish(white) == 0).any()) for _ in range(400))
     assert 0.2 < erased / 400 < 0.4
@@ -179,7 +165,7 @@ def test_the_test_transform_is_a_square_resize_a_centre_crop_and_a_normalisation
 ) -> None:
     side = {32: 42, 224: 300}[size]
     image = picture()
-    pipeline = eval_pipeline(recipe(augmentation), dataset(), size, IMAGENET_MEAN, IMAGENET_STD)
+    pipeline = eval_pipeline(recipe(augmentation), plain_dataset(), size, IMAGENET_MEAN, IMAGENET_STD)
     found = pipeline.finish(pipeline.prepare(image))
     pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float64) / 255
     first = (side - size) // 2
@@ -189,7 +175,7 @@ def test_the_test_transform_is_a_square_resize_a_centre_crop_and_a_normalisation
 
 
 def test_the_test_transform_draws_no_random_number() -> None:
-    pipeline = eval_pipeline(recipe("strong"), dataset(), 32, HALF, HALF)
+    pipeline = eval_pipeline(recipe("strong"), plain_dataset(), 32, HALF, HALF)
     torch.manual_seed(0)
     first = pipeline.finish(pipeline.prepare(picture()))
     state = torch.get_rng_state()
