@@ -15,11 +15,11 @@ from fgvc.errors import FgvcError
 from fgvc.methods import ModelSpec
 from fgvc.methods.cal import CAL, CALOptions
 
-#: Blocks of each stage, and whether they have three convolutions → the network.
-_RESNETS = {
-    ((3, 4, 6, 3), False): "resnet34",
-    ((3, 4, 6, 3), True): "resnet50",
-    ((3, 4, 23, 3), True): "resnet101",
+#: Blocks of the four stages, and whether a block has three convolutions → the network.
+_RESNETS: dict[tuple[int, ...], str] = {
+    (3, 4, 6, 3, False): "resnet34",
+    (3, 4, 6, 3, True): "resnet50",
+    (3, 4, 23, 3, True): "resnet101",
 }
 #: torchvision's modules by their places in upstream's sequence.
 _PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -42,7 +42,8 @@ def cal(ledger: Ledger, settings: Settings) -> nn.Module:
     maps, width = state["attentions.conv.weight"].shape[:2]
     if pooled_width != maps * width:
         raise FgvcError(
-            f"the classifier reads {pooled_width} features, {maps} maps of {width} channels are {maps * width}"
+            f"the classifier reads {pooled_width} features, but {maps} maps of {width} channels "
+            f"make {maps * width}"
         )
     for key, found in (("M", maps), ("C", width), ("num_classes", num_classes)):
         settings.agree(key, found)
@@ -53,26 +54,33 @@ def cal(ledger: Ledger, settings: Settings) -> nn.Module:
         center_rate=settings.get("beta", CALOptions.center_rate),
     )
     image_size = settings.get("image_size", 448)
-    features = f"{prefix}features."
-    if settings.get("net") in _RECORDED:
-        name, place = settings.get("net"), "backbone.features."
-        backbone: nn.Module | None = _recorded_network(ledger, features, _RECORDED[name])
-        state |= {place + key.removeprefix(features): ledger.take(key) for key in ledger.names(features)}
-    else:
-        name, backbone = _resnet(ledger.names(features), settings), None
-        state |= {_timm_name(key, features): ledger.take(key) for key in ledger.names(features)}
+    name, backbone, trunk = _trunk(ledger, f"{prefix}features.", settings)
     model = CAL(ModelSpec(name, num_classes, image_size), options, backbone)
     assert model.centers is not None
     center = "feature_center"
     state["centers.center"] = ledger.take(center) if center in ledger else model.centers.center
-    return load(model, state)
+    return load(model, state | trunk)
+
+
+def _trunk(
+    ledger: Ledger, prefix: str, settings: Settings
+) -> tuple[str, RecordedNetwork | None, dict[str, Tensor]]:
+    """The network's name, the network itself where timm lacks it, and its tensors by our names."""
+    name, backbone, rename = settings.get("net"), None, _recorded_name
+    if name in _RECORDED:
+        kernels = [ledger.look(f"{prefix}{layer}.weight") for layer in ("0", "2.0.conv", "2.1.conv")]
+        backbone = RecordedNetwork(kernels, _RECORDED[name])
+    else:
+        name, rename = _resnet(ledger.names(prefix), settings), _timm_name
+    names = ledger.names(prefix)
+    return name, backbone, {rename(key.removeprefix(prefix)): ledger.take(key) for key in names}
 
 
 def _resnet(names: list[str], settings: Settings) -> str:
     """Which ResNet has these tensors. Raises FgvcError for any other network, or when the config differs."""
     parts = [name.partition("features.")[2].split(".") for name in names]
-    blocks = tuple(len({part[1] for part in parts if part[0] == place}) for place in "4567")
-    found = _RESNETS.get((blocks, any("conv3" in part for part in parts)))
+    blocks = [len({part[1] for part in parts if part[0] == place}) for place in "4567"]
+    found = _RESNETS.get((*blocks, any("conv3" in part for part in parts)))
     if found is None:
         raise FgvcError(
             f"the network of this checkpoint is not known ({len(names)} tensors below 'features.')",
@@ -82,15 +90,14 @@ def _resnet(names: list[str], settings: Settings) -> str:
     return found
 
 
-def _timm_name(key: str, prefix: str) -> str:
-    """``features.4.0.conv1.weight`` → ``backbone.cnn.layer1.0.conv1.weight``; the rest is as in torchvision."""
-    place, _, rest = key.removeprefix(prefix).partition(".")
+def _timm_name(key: str) -> str:
+    """``4.0.conv1.weight`` → ``backbone.cnn.layer1.0.conv1.weight``; the rest is as in torchvision."""
+    place, _, rest = key.partition(".")
     return f"backbone.cnn.{_PLACES.get(place, place)}.{rest}"
 
 
-def _recorded_network(ledger: Ledger, prefix: str, strides: tuple[int, int, int]) -> RecordedNetwork:
-    layers = ("0", "2.0.conv", "2.1.conv")
-    return RecordedNetwork([ledger.look(f"{prefix}{layer}.weight") for layer in layers], strides)
+def _recorded_name(key: str) -> str:
+    return f"backbone.features.{key}"
 
 
 class RecordedNetwork(nn.Module):
