@@ -18,13 +18,12 @@ def attended(maps: Tensor, share: float | Tensor, size: tuple[int, int]) -> Tens
     """Where a map reaches a share of its maximum.
 
     Args:
-        maps: [B, h, w], one for each image.
+        maps: [B, h, w], one for each image, float32 or better.
         share: θ / max(map), one for all or [B].
         size: (H, W) of the image, to which maps are resized (bilinear, aligned corners).
 
     Returns bool [B, H, W]. A map of zeros is attended everywhere, as its threshold is 0 as well.
     """
-    maps = maps.float()
     threshold = share * maps.amax(dim=(1, 2))
     resized = nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=True)[:, 0]
     return resized >= threshold[:, None, None]

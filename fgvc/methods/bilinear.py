@@ -32,6 +32,11 @@ class AttentionMaps(nn.Module):
         return nn.functional.relu(self.bn(self.conv(features)))
 
 
+def at_least_single(values: Tensor) -> Tensor:
+    """In float32, or as they are when they are more precise."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def bilinear_pool(features: Tensor, attention: Tensor) -> Tensor:
     """Features averaged under each attention map, signed square root, length 1.
 
@@ -44,7 +49,7 @@ def bilinear_pool(features: Tensor, attention: Tensor) -> Tensor:
     roots of small numbers are beyond half precision.
     """
     with _single_precision(features.device):
-        features, attention = features.float(), attention.float()
+        features, attention = at_least_single(features), at_least_single(attention)
         size = features.shape[-2:]
         if attention.shape[-2:] != size:
             attention = nn.functional.interpolate(attention, size, mode="bilinear", align_corners=True)
@@ -55,7 +60,7 @@ def bilinear_pool(features: Tensor, attention: Tensor) -> Tensor:
 
 def uniform_pool(features: Tensor, maps: int) -> Tensor:
     """`bilinear_pool` under M maps that are 1 everywhere: M times the mean, without a product."""
-    means = features.float().mean(dim=(2, 3))
+    means = at_least_single(features).mean(dim=(2, 3))
     return _normalised(means[:, None].expand(-1, maps, -1))
 
 
@@ -94,11 +99,11 @@ class Centers(nn.Module):
         batch. Upstream's indexed assignment keeps the difference of one of them, on a GPU of any (quirk 5).
 
         Args:
-            features: [B, D], float32; gradients flow into them.
+            features: [B, D], as `bilinear_pool` returns them; gradients flow into them.
             classes: [B], int64.
         """
-        center = self.center[classes].float()
-        away = features.float() - nn.functional.normalize(center, dim=1)
+        center = self.center[classes].to(features.dtype)
+        away = features - nn.functional.normalize(center, dim=1)
         if self.training:
             self._move(center, away.detach(), classes)
         return away.square().sum() / len(features)
@@ -106,7 +111,7 @@ class Centers(nn.Module):
     @torch.no_grad()
     def _move(self, center: Tensor, away: Tensor, classes: Tensor) -> None:
         with _single_precision(away.device):
-            same = (classes[:, None] == classes[None, :]).float()
+            same = (classes[:, None] == classes[None, :]).to(away.dtype)
             moved = center + self.rate * (same / same.sum(dim=1, keepdim=True)) @ away
         # Each image writes what the first image of its class computed: the same bits in any order.
         first = same.argmax(dim=1)

@@ -22,7 +22,14 @@ from fgvc.backbones.tokens import TokenBackbone, is_vit
 from fgvc.errors import FgvcError
 from fgvc.methods.attention_crop import attention_crops, attention_drops
 from fgvc.methods.base import Method, MethodOutput, ModelSpec, register
-from fgvc.methods.bilinear import CENTER_DTYPES, AttentionMaps, Centers, bilinear_pool, uniform_pool
+from fgvc.methods.bilinear import (
+    CENTER_DTYPES,
+    AttentionMaps,
+    Centers,
+    at_least_single,
+    bilinear_pool,
+    uniform_pool,
+)
 from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice, token_backbone
 
 Range = tuple[float, float]
@@ -213,7 +220,7 @@ class CAL(Method):
 
     def _look(self, images: Tensor) -> _Look:
         features = self.feature_maps(images)
-        attention = self.attentions(features).float()
+        attention = at_least_single(self.attentions(features))
         pooled = bilinear_pool(features, attention)
         logits = self._classify(pooled)
         if self.training:
