@@ -127,15 +127,18 @@ class Recorded(TrainingDraws):
         self.fake = iter([drawn["fake_attention_raw"], drawn["fake_attention_aug"]])
 
     def maps(self, attention: Tensor) -> Tensor:
+        assert len(attention) == len(self.indices)
         return self.indices
 
     def shares(self, images: Tensor, bounds: Range) -> Tensor:
         drawn = next(self.thresholds)
-        assert ((drawn >= bounds[0]) & (drawn <= bounds[1])).all()
+        assert len(drawn) == len(images) and ((drawn >= bounds[0]) & (drawn <= bounds[1])).all()
         return drawn
 
     def counterfactual(self, attention: Tensor) -> Tensor:
-        return next(self.fake)
+        drawn = next(self.fake)
+        assert drawn.shape == attention.shape
+        return drawn
 
 
 def trained(golden: Golden) -> dict[str, Tensor]:
