@@ -131,7 +131,7 @@ def _from_record(record: dict[str, Any]) -> dict[str, float]:
 
 def _add_training(project: Project, plan: Plan, job: Job, costs: _Costs) -> None:
     assert job.method and job.size and job.dataset
-    recipe = project.variant(job.method).recipe
+    recipe = project.variant(job.method).recipe_on(job.dataset)
     rows = expected_rows(project, job.dataset, "train" if job.kind == "search" else "train_val")
     if rows is None:
         plan.uncounted.append(job.dataset)
