@@ -177,15 +177,16 @@ def test_a_prediction_does_not_depend_on_the_rest_of_its_batch(subject: tuple[st
         torch.testing.assert_close(model(images).logits, alone, rtol=1e-3, atol=1e-4)
 
 
-def test_forward_passes_is_what_the_backbone_sees(subject: tuple[str, Case]) -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_passes_are_what_the_backbone_sees(subject: tuple[str, Case], training: bool) -> None:
     """Counted at the backbone's first layer with weights; crops stacked into one batch count as well."""
-    model = build(subject).eval()
+    model = build(subject).train(training)
     first = next(m for m in model.backbone.modules() if list(m.parameters(recurse=False)) and is_leaf(m))
     seen: list[int] = []
     first.register_forward_hook(lambda _module, inputs, _out: seen.append(len(inputs[0])))
     with torch.inference_mode():
         model(pictures(subject[1].size))
-    assert sum(seen) == BATCH * model.forward_passes()
+    assert sum(seen) == BATCH * (model.training_passes() if training else model.forward_passes())
 
 
 def is_leaf(module: nn.Module) -> bool:
