@@ -11,6 +11,9 @@ from fgvc.methods.base import ModelSpec
 
 HeadInit = Literal["zeros", "default"]
 HEAD_INITS = ("zeros", "default")
+#: Of the last encoder block, where a method gives it another input than its pre-training did.
+LastBlockInit = Literal["pretrained", "random"]
+LAST_BLOCK_INITS = ("pretrained", "random")
 
 
 def linear_head(width: int, num_classes: int, init: HeadInit = "zeros") -> nn.Linear:
