@@ -15,6 +15,7 @@ import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
+from fgvc.backbones.precision import without_autocast
 from fgvc.errors import FgvcError
 
 
@@ -33,7 +34,7 @@ class QueriesAndKeys:
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         """In float32 at least, whatever the autocast: what follows ranks tokens, half precision ties them."""
         wide = torch.promote_types(q.dtype, torch.float32)
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q):
             return q.to(wide) @ k.to(wide).transpose(-2, -1) * self.scale
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from fgvc.backbones.attention import AttentionRecorder
 from fgvc.backbones.closed_form import encoder_macs, is_plain
+from fgvc.backbones.precision import without_autocast
 from fgvc.backbones.timm_models import draw_block
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.errors import FgvcError
@@ -221,7 +222,7 @@ def adaptive_contrast(embeddings: Tensor, labels: Tensor, margin: float) -> Tens
         embeddings: [B, D]; computed in float32 at least.
         labels: [B], class ids.
     """
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with without_autocast(embeddings):
         unit = normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
         cosine = unit @ unit.T
         same = (labels[:, None] == labels[None]).to(cosine.dtype)

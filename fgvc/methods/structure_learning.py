@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, leaky_relu
 
+from fgvc.backbones.precision import without_autocast
+
 #: Distance and angle.
 NODE_FEATURES = 2
 NEGATIVE_SLOPE = 0.2
@@ -71,7 +73,7 @@ class StructureLearning(nn.Module):
             cls_row: [B, H, N], how CLS attends to the patches, in row-major order.
             grid: (h, w) with h·w = N.
         """
-        with torch.autocast(cls_row.device.type, enabled=False):
+        with without_autocast(cls_row):
             row = cls_row.to(torch.promote_types(cls_row.dtype, torch.float32))
             attention = row.sum(dim=1)
             on_object = (attention > attention.mean(dim=1, keepdim=True)).to(row.dtype)
@@ -108,7 +110,7 @@ class StructureLearning(nn.Module):
     def macs(self, patches: int) -> int:
         """Multiply-accumulates of one image in evaluation."""
         hidden, width = self.second.shape
-        between = patches * hidden if self._dropped_between() else 0
+        between = patches * hidden if self.upstream_eval_dropout and self.rate else 0
         return NODE_FEATURES * (patches + hidden) + between + hidden * width
 
 
