@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import cal, glsim, models, training
+from benchmarks import cal, glsim, models, simtrans, training
 from benchmarks.harness import Ratio
 from fgvc.errors import FgvcError, UnknownNameError
 from fgvc.provenance.machine import code_identity, host, package_versions
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Ratio]]] = {
     "models": models.run,
     "glsim": glsim.run,
     "cal": cal.run,
+    "simtrans": simtrans.run,
     "training": training.run,
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import fgvc.backbones  # noqa: F401  (cures torchvision before a test imports timm)
 from fgvc.config.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from timm.layers import PatchEmbed, trunc_normal_
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
@@ -27,7 +28,9 @@ class TokenBackbone(nn.Module):
 
     Args:
         backbone: timm name of a ViT (CLS token, registers, any patch size: DeiT, DINOv2 …).
-        image_size: side of the square input in pixels; a multiple of the patch size.
+        image_size: side of the square input in pixels; a multiple of the patch size, unless patches overlap.
+        patch_stride: pixels from one patch to the next; None: the patch size. Smaller ones overlap (TransFG,
+            §3.1): ⌊(S - P) / stride⌋ + 1 patches a side, and the last pixels may belong to none.
         stochastic_depth: drop rate of residual branches.
         stochastic_depth_decay: ``uniform`` (the same in each block) or ``linear`` (timm's, from 0).
         dropout: rate after the attention projection and after the MLP.
@@ -43,6 +46,7 @@ class TokenBackbone(nn.Module):
         backbone: str,
         image_size: int,
         *,
+        patch_stride: int | None = None,
         stochastic_depth: float = 0.0,
         stochastic_depth_decay: str = "uniform",
         dropout: float = 0.0,
@@ -59,7 +63,9 @@ class TokenBackbone(nn.Module):
                 f"the backbone '{backbone}' is not a ViT",
                 cure="use a ViT backbone, or the method class 'cnn'",
             )
-        if image_size % patch[0]:
+        stride = patch[0] if patch_stride is None else patch_stride
+        _check_stride(backbone, image_size, patch[0], stride)
+        if stride == patch[0] and image_size % stride:
             raise FgvcError(
                 f"image size {image_size} is not a multiple of the patch size {patch[0]} of '{backbone}'",
                 cure=f"use {image_size // patch[0] * patch[0]} or {(image_size // patch[0] + 1) * patch[0]}",
@@ -93,8 +99,26 @@ class TokenBackbone(nn.Module):
         self.has_final_norm = final_norm
         self.num_prefix: int = vit.num_prefix_tokens
         self.num_registers: int = vit.num_reg_tokens
-        side = image_size // self.patch_size
+        self.patch_stride: int = stride
+        side = (image_size - self.patch_size) // stride + 1
         self.grid: tuple[int, int] = (side, side)
+        if stride != self.patch_size:
+            self._overlap_patches()
+
+    def _overlap_patches(self) -> None:
+        """Move the patches closer together and make room for the positions of the larger grid."""
+        embedding, positions = self.vit.patch_embed, self.vit.pos_embed
+        if not isinstance(embedding, PatchEmbed) or positions is None:
+            raise FgvcError(
+                f"the patches of '{self.vit.__class__.__name__}' cannot overlap",
+                cure="use a ViT with plain patches and a learnt position embedding",
+            )
+        prefix = positions.shape[1] - embedding.num_patches
+        count = self.grid[0] * self.grid[1]
+        embedding.proj.stride = (self.patch_stride, self.patch_stride)
+        embedding.grid_size, embedding.num_patches = self.grid, count
+        drawn = torch.empty(1, prefix + count, self.width, device=positions.device)
+        self.vit.pos_embed = nn.Parameter(trunc_normal_(drawn, std=0.02))
 
     @property
     def blocks(self) -> nn.Sequential:
@@ -151,3 +175,17 @@ class TokenBackbone(nn.Module):
     def patches(self, tokens: Tensor) -> Tensor:
         """The patch tokens [B, N, D], without CLS and registers."""
         return tokens[:, self.num_prefix :]
+
+
+def _check_stride(backbone: str, image_size: int, patch_size: int, stride: int) -> None:
+    if not 1 <= stride <= patch_size:
+        raise FgvcError(
+            f"a patch stride of {stride} is impossible: patches of '{backbone}' have {patch_size} pixels",
+            key="options.patch_stride",
+            cure=f"use 1 … {patch_size} ({patch_size}: patches do not overlap)",
+        )
+    if image_size < patch_size:
+        raise FgvcError(
+            f"image size {image_size} is smaller than a patch of '{backbone}'",
+            cure=f"use at least {patch_size}",
+        )

@@ -23,6 +23,7 @@ def vit_spec(
     num_classes: int,
     heads: int,
     prefix_in_positions: int = 1,
+    patch_stride: int | None = None,
     default_dropout: float = 0.0,
     **more: Any,
 ) -> ModelSpec:
@@ -31,6 +32,7 @@ def vit_spec(
     Args:
         heads: attention heads, which no shape tells.
         prefix_in_positions: tokens besides the patches that the position embedding covers.
+        patch_stride: of patches that overlap; then only the config knows the image size.
         default_dropout: upstream's own, where the config names neither dropout nor stochastic depth (``sd``);
             the one takes the place of the other (transformer.py at 99cc474).
         more: further arguments of timm's VisionTransformer.
@@ -41,7 +43,12 @@ def vit_spec(
     hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
     depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     patches = state["pos_embed"].shape[1] - prefix_in_positions
-    image_size = isqrt(patches) * patch
+    stride = patch_stride or patch
+    image_size = (isqrt(patches) - 1) * stride + patch
+    if stride != patch:
+        # The pixels that are left over beside the last patch leave no trace in the shapes.
+        asked = int(settings.get("image_size", image_size))
+        image_size = asked if image_size <= asked < image_size + stride else image_size
     if isqrt(patches) ** 2 != patches or width % heads:
         raise FgvcError(
             f"this is no square ViT: {patches} positions, width {width}, {heads} heads",

@@ -26,6 +26,7 @@ class MethodOutput:
         crops: [B, C, 3, S, S], image regions that the method looked at again.
         boxes: [B, C, 4], their (y0, x0, y1, x1) in pixels, half-open.
         masks: [B, N] scores over the patch grid by name.
+        selected: indices of patches or tokens by name.
         grid: (h, w) of that grid.
         losses: scalars by name that need the model's own state.
     """
@@ -36,6 +37,7 @@ class MethodOutput:
     crops: Tensor | None = None
     boxes: Tensor | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
+    selected: dict[str, Tensor] = field(default_factory=dict)
     grid: tuple[int, int] | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
 

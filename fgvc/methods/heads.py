@@ -11,6 +11,9 @@ from fgvc.methods.base import ModelSpec
 
 HeadInit = Literal["zeros", "default"]
 HEAD_INITS = ("zeros", "default")
+#: Of the last encoder block, where a method gives it another input than its pre-training did.
+LastBlockInit = Literal["pretrained", "random"]
+LAST_BLOCK_INITS = ("pretrained", "random")
 
 
 def linear_head(width: int, num_classes: int, init: HeadInit = "zeros") -> nn.Linear:
@@ -33,12 +36,17 @@ def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def token_backbone(
-    spec: ModelSpec, *, norm_eps: float | None = None, final_norm: bool = True
+    spec: ModelSpec,
+    *,
+    norm_eps: float | None = None,
+    final_norm: bool = True,
+    patch_stride: int | None = None,
 ) -> TokenBackbone:
     """The ViT that a spec asks for. Arguments and errors as of `TokenBackbone`."""
     return TokenBackbone(
         spec.backbone,
         spec.image_size,
+        patch_stride=patch_stride,
         stochastic_depth=spec.stochastic_depth,
         stochastic_depth_decay=spec.stochastic_depth_decay,
         dropout=spec.dropout,

@@ -148,3 +148,33 @@ def test_a_mistyped_backbone_is_answered_with_the_nearest(kind: object) -> None:
         kind("resnet1O1")  # type: ignore[operator]
     assert "fgvc list backbones" in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 5
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "side"), [(224, 12, 18), (304, 12, 25), (448, 12, 37), (64, 12, 5), (64, 16, 4)]
+)
+def test_overlapping_patches_make_a_finer_grid(size: int, stride: int, side: int) -> None:
+    """Sides of TransFG's specification; positions cover the grid."""
+    with without_memory():
+        backbone = TokenBackbone("vit_pico_patch16_224", size, patch_stride=stride)
+        tokens = backbone(torch.empty(1, 3, size, size))
+    assert backbone.grid == (side, side)
+    assert tokens.shape == (1, 1 + side**2, backbone.width)
+
+
+def test_an_overlapping_patch_sees_its_own_pixels() -> None:
+    """Patch (r, c) covers rows 12 r … 12 r + 15: another pixel changes no other patch's embedding."""
+    backbone = TokenBackbone("vit_pico_patch16_224", 64, patch_stride=12)
+    image = torch.zeros(1, 3, 64, 64)
+    changed = image.clone()
+    changed[..., 12, 40] = 1.0
+    with torch.no_grad():
+        moved = (backbone.embed(changed) - backbone.embed(image)).abs().amax(-1)[0, 1:].unflatten(0, (5, 5))
+    touched = {(r, c) for r in range(5) for c in range(5) if moved[r, c] > 0}
+    assert touched == {(0, 3), (1, 3)}
+
+
+@pytest.mark.parametrize("stride", [0, -4, 17])
+def test_an_impossible_stride_is_refused(stride: int) -> None:
+    with pytest.raises(FgvcError, match="patch stride"):
+        TokenBackbone("vit_pico_patch16_224", 64, patch_stride=stride)

@@ -90,7 +90,7 @@ def test_the_counts_agree_for_every_method(method: str, backbone: str, size: int
 
 @pytest.mark.parametrize("image_size", [112, 224, 448])
 @pytest.mark.parametrize("backbone", [PICO, "vit_small_patch16_224", "vit_base_patch16_224"])
-@pytest.mark.parametrize("method", ["vit", "glsim"])
+@pytest.mark.parametrize("method", ["vit", "glsim", "simtrans"])
 def test_closed_form_is_exact_for_plain_vits(method: str, backbone: str, image_size: int) -> None:
     model = _on_meta(method, backbone, image_size)
     assert closed_form(model).macs == count_dispatch(model, image_size).macs
@@ -111,6 +111,30 @@ def test_all_counts_follow_the_options_of_glsim(options: dict[str, Any]) -> None
     dispatch = count_dispatch(model, 112)
     assert closed_form(model).macs == dispatch.macs == count_fvcore(model, 112).macs
     assert not dispatch.uncounted_ops
+
+
+def test_simtrans_costs_a_plain_pass_a_few_rows_and_a_larger_head() -> None:
+    """ViT-B/16, 200 classes, no overlap: three CLS rows, wᵀx, two small layers; the head reads 3 CLS."""
+    for size, patches in ((224, 196), (448, 784)):
+        plain = count_dispatch(_on_meta("vit", "vit_base_patch16_224", size, classes=200), size).macs
+        model = _on_meta("simtrans", "vit_base_patch16_224", size, classes=200, patch_stride=16)
+        rows, graph = 3 * (1 + patches) * 768, 3 * (2 * patches + 2 * 512 + 512 * 768)
+        head = 3 * 768 * 1024 + 1024 * 200
+        assert count_dispatch(model, size).macs == plain - 768 * 200 + rows + graph + head
+        assert model.selection_macs() == rows
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"patch_stride": 12, "sil_layers": [-1]},
+        {"upstream_eval_dropout": True, "gcn_hidden": 8, "head_hidden": 16},
+    ],
+)
+def test_all_counts_follow_the_options_of_simtrans(options: dict[str, Any]) -> None:
+    model = create_model("simtrans", backbone=PICO, num_classes=20, image_size=112, **options)
+    dispatch = count_dispatch(model, 112)
+    assert closed_form(model).macs == dispatch.macs == count_fvcore(model, 112).macs
 
 
 def test_glsim_costs_two_passes_an_aggregator_and_next_to_nothing_for_choosing() -> None:

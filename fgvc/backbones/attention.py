@@ -1,0 +1,90 @@
+"""What methods read of the attention of timm's blocks, without giving up fused attention.
+
+A fused kernel never writes its map [S, S] down. Most methods need one row or column of it, and those follow
+from queries and keys alone, which a hook on the joint projection sees. q, k, v are [B, H, S, d], in the
+order of timm's ``qkv``; the map of a layer is A = softmax(q·kᵀ·scale) over keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from timm.layers import Attention
+from torch import Tensor, nn
+
+from fgvc.backbones.precision import without_autocast
+from fgvc.errors import FgvcError
+
+
+@dataclass(frozen=True)
+class QueriesAndKeys:
+    """Of one attention layer: q, k [B, H, S, d], normalised where the model does so, and its scale."""
+
+    q: Tensor
+    k: Tensor
+    scale: float
+
+    def cls_row(self) -> Tensor:
+        """How the CLS token attends to every token: A[:, :, 0], [B, H, S], in O(S·d)."""
+        return self._scores(self.q[:, :, :1], self.k).softmax(dim=-1)[:, :, 0]
+
+    def _scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """In float32 at least, whatever the autocast: what follows ranks tokens, half precision ties them."""
+        wide = torch.promote_types(q.dtype, torch.float32)
+        with without_autocast(q):
+            return q.to(wide) @ k.to(wide).transpose(-2, -1) * self.scale
+
+
+class AttentionRecorder:
+    """Queries and keys of chosen layers, recorded while the blocks run as they are.
+
+    Args:
+        blocks: timm blocks with ``attn`` of timm's `Attention`.
+
+    Raises FgvcError for blocks with another attention.
+
+    Example:
+        >>> recorder = AttentionRecorder(backbone.blocks[-3:])
+        >>> with recorder.recording() as layers:
+        ...     tokens = backbone(images)
+        >>> layers[-1].cls_row()
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module] | nn.Sequential) -> None:
+        self._layers: list[Attention] = []
+        for block in blocks:
+            attention = getattr(block, "attn", None)
+            if not isinstance(attention, Attention):
+                raise FgvcError(
+                    f"the attention of {type(block).__name__} cannot be recorded",
+                    cure="use a backbone with timm's plain blocks (vit_…, deit_…, dinov2)",
+                )
+            self._layers.append(attention)
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[list[QueriesAndKeys]]:
+        """The list fills in the order in which the layers run."""
+        seen: list[QueriesAndKeys] = []
+
+        def keep(attention: Attention) -> object:
+            def hook(_module: nn.Module, _given: object, qkv: Tensor) -> None:
+                seen.append(queries_and_keys(attention, qkv))
+
+            return hook
+
+        handles = [layer.qkv.register_forward_hook(keep(layer)) for layer in self._layers]
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def queries_and_keys(attention: Attention, qkv: Tensor) -> QueriesAndKeys:
+    """Split the joint projection [B, S, 3·H·d] of a layer."""
+    parts = qkv.reshape(*qkv.shape[:2], 3, attention.num_heads, attention.head_dim)
+    q, k, _ = parts.permute(2, 0, 3, 1, 4).unbind(0)
+    return QueriesAndKeys(attention.q_norm(q), attention.k_norm(k), attention.scale)
