@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fgvc.errors import FgvcError, nearest
@@ -25,6 +26,7 @@ class Ledger:
             if names and all(name.startswith(wrapper) for name in names):
                 names = {name.removeprefix(wrapper): tensor for name, tensor in names.items()}
         self._left = names
+        self._missing: list[str] = []
 
     def __contains__(self, name: str) -> bool:
         return name in self._left
@@ -34,21 +36,20 @@ class Ledger:
         return [name for name in self._left if name.startswith(prefix)]
 
     def look(self, name: str) -> Tensor:
-        """The tensor, without accounting for it. Raises FgvcError when it is missing."""
+        """The tensor, without accounting for it.
+
+        For a missing one an empty stand-in, so that a builder goes on as far as it can: `check_missing`
+        then lists all that it asked for in vain.
+        """
         if name not in self._left:
-            guess = nearest(name, self._left)
-            raise FgvcError(
-                f"the upstream checkpoint has no tensor '{name}'",
-                cure=f"the nearest is '{guess}'; is it of another method or configuration?"
-                if guess
-                else None,
-            )
+            self._missing.append(name)
+            return torch.empty(0)
         return self._left[name]
 
     def take(self, name: str) -> Tensor:
-        """The tensor, which counts as used from now on. Raises FgvcError when it is missing."""
+        """The tensor, which counts as used from now on; a missing one as in `look`."""
         tensor = self.look(name)
-        del self._left[name]
+        self._left.pop(name, None)
         return tensor
 
     def drop(self, name: str, reason: str) -> None:
@@ -56,16 +57,30 @@ class Ledger:
         if self._left.pop(name, None) is not None:
             _log.info("dropped '%s' of the upstream checkpoint: %s", name, reason)
 
-    def close(self) -> None:
-        """Raise FgvcError that lists what nobody took or dropped."""
-        if self._left:
-            names = sorted(self._left)
-            rest = len(names) - _MOST_NAMES
-            shown = ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+    def check_missing(self) -> None:
+        """Raise FgvcError that lists what was asked for and is not there."""
+        if self._missing:
+            guess = nearest(self._missing[0], self._left)
             raise FgvcError(
-                f"{len(names)} tensors of the upstream checkpoint are not accounted for: {shown}",
+                f"the upstream checkpoint lacks {_few(self._missing)}",
+                cure="is it of another method or configuration?"
+                + (f" For the first, the nearest is '{guess}'" if guess else ""),
+            )
+
+    def close(self) -> None:
+        """Raise FgvcError that lists what is missing, or what nobody took or dropped."""
+        self.check_missing()
+        if self._left:
+            raise FgvcError(
+                f"{len(self._left)} tensors of the upstream checkpoint are not accounted for: "
+                f"{_few(sorted(self._left))}",
                 cure="they belong to another method or to options that its config does not tell",
             )
+
+
+def _few(names: list[str]) -> str:
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 class Settings:

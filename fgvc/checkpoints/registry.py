@@ -57,6 +57,10 @@ def from_upstream(method: str, state_dict: Mapping[str, Tensor], config: Mapping
     if method not in _BUILDERS:
         raise UnknownNameError("upstream method", method, _BUILDERS)
     ledger = Ledger(state_dict)
-    model = _BUILDERS[method](ledger, Settings(config))
+    try:
+        model = _BUILDERS[method](ledger, Settings(config))
+    except Exception:
+        ledger.check_missing()  # what is missing explains whatever followed from it
+        raise
     ledger.close()
     return model.eval()

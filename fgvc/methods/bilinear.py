@@ -7,11 +7,10 @@ description of what that code computes.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+
+from fgvc.backbones.precision import without_autocast
 
 #: Added below the square root.
 SQRT_EPS = 1e-6
@@ -48,7 +47,7 @@ def bilinear_pool(features: Tensor, attention: Tensor) -> Tensor:
     Returns [B, M·C] with index m·C + c, in float32, also under autocast: the sum of M·C squares and square
     roots of small numbers are beyond half precision.
     """
-    with _single_precision(features.device):
+    with without_autocast(features):
         features, attention = at_least_single(features), at_least_single(attention)
         size = features.shape[-2:]
         if attention.shape[-2:] != size:
@@ -68,11 +67,6 @@ def _normalised(pooled: Tensor) -> Tensor:
     """[B, M, C] → [B, M·C]: sgn(f)·√(|f| + eps), divided by its length."""
     rooted = pooled.sign() * (pooled.abs() + SQRT_EPS).sqrt()
     return nn.functional.normalize(rooted.flatten(1), dim=1)
-
-
-def _single_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """No autocast inside; on the meta device, which has none, nothing at all."""
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 class Centers(nn.Module):
@@ -110,7 +104,7 @@ class Centers(nn.Module):
 
     @torch.no_grad()
     def _move(self, center: Tensor, away: Tensor, classes: Tensor) -> None:
-        with _single_precision(away.device):
+        with without_autocast(away):
             same = (classes[:, None] == classes[None, :]).to(away.dtype)
             moved = center + self.rate * (same / same.sum(dim=1, keepdim=True)) @ away
         # Each image writes what the first image of its class computed: the same bits in any order.

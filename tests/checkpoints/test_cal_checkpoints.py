@@ -60,7 +60,7 @@ def test_the_centres_are_read_where_there_are_any(state: dict[str, Tensor]) -> N
 @pytest.mark.parametrize(
     ("missing", "more", "config", "said"),
     [
-        ("attentions.conv.weight", {}, {}, "no tensor 'attentions.conv.weight'"),
+        ("attentions.conv.weight", {}, {}, "lacks attentions.conv.weight"),
         ("attentions.bn.running_var", {}, {}, "attentions.bn.running_var"),
         ("features.5.1.bn2.bias", {}, {}, "layer2.1.bn2.bias"),
         ("", {"features.8.weight": (2, 2)}, {}, "8.weight"),
@@ -70,7 +70,7 @@ def test_the_centres_are_read_where_there_are_any(state: dict[str, Tensor]) -> N
         ("", {}, {"M": 32}, "M=32"),
         ("", {}, {"num_classes": 200}, "num_classes=200"),
         ("", {}, {"net": "resnet50"}, "net='resnet50'"),
-        ("", {}, {"net": "resnet_tiny8"}, "no tensor 'features.2.0.conv.weight'"),
+        ("", {}, {"net": "resnet_tiny8"}, "lacks features.2.0.conv.weight, features.2.1.conv.weight"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_names_it(
@@ -93,5 +93,5 @@ def test_the_names_of_the_later_code_base_are_not_guessed(state: dict[str, Tenso
         f"model.{'encoder' if name.startswith('features') else 'dfsm'}.{name}": tensor
         for name, tensor in state.items()
     }
-    with pytest.raises(FgvcError, match=r"no tensor 'attentions\.conv\.weight'"):
+    with pytest.raises(FgvcError, match=r"lacks attentions\.conv\.weight"):
         from_upstream("cal", later, {})

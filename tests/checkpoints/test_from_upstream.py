@@ -89,7 +89,7 @@ def test_a_tensor_too_many_is_listed() -> None:
 def test_a_missing_tensor_is_named(name: str) -> None:
     state = upstream_state()
     del state[name]
-    with pytest.raises(FgvcError, match=f"no tensor '{name}'"):
+    with pytest.raises(FgvcError, match=f"lacks {name}"):
         from_upstream("glsim", state, SHAPE)
 
 
@@ -302,3 +302,13 @@ def test_files_that_hold_no_weights(tmp_path: Path) -> None:
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(FgvcError, match="cannot be read safely"):
         read_upstream(path)
+
+
+def test_every_missing_tensor_is_listed() -> None:
+    state = upstream_state()
+    gone = ["encoder.blocks.1.attn.proj_q.weight", "encoder.blocks.0.norm2.bias", "head.weight"]
+    for name in gone:
+        del state[name]
+    with pytest.raises(FgvcError, match="lacks") as caught:
+        from_upstream("glsim", state, SHAPE)
+    assert all(name in str(caught.value) for name in gone)
