@@ -15,6 +15,7 @@ import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
+from fgvc.backbones.attention_products import remade_weighted_rows
 from fgvc.errors import FgvcError
 
 
@@ -30,11 +31,28 @@ class QueriesAndKeys:
         """How the CLS token attends to every token: A[:, :, 0], [B, H, S], in O(S·d)."""
         return self._scores(self.q[:, :, :1], self.k).softmax(dim=-1)[:, :, 0]
 
+    def cls_column(self) -> Tensor:
+        """Each token's share among all queries that attend to CLS, [B, H, S], in O(S·d).
+
+        Column 0 of softmax(q·kᵀ·scale) taken over *queries*, not a column of the map.
+        """
+        return self._scores(self.k[:, :, :1], self.q).softmax(dim=-1)[:, :, 0]
+
+    def weighted_rows(self, weights: Tensor) -> Tensor:
+        """Σ_i weights_i · A[i], [B, H, S] → [B, H, S]: the map is made again, a few rows at a time."""
+        return remade_weighted_rows(self.q, self.k, self.scale, weights)
+
+    def row_sums(self) -> Tensor:
+        """Of the map [B, H, S]: ones, as each row is a softmax."""
+        return torch.ones(self.q.shape[:-1], dtype=self._wide(), device=self.q.device)
+
+    def _wide(self) -> torch.dtype:
+        return torch.promote_types(self.q.dtype, torch.float32)
+
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         """In float32 at least, whatever the autocast: what follows ranks tokens, half precision ties them."""
-        wide = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(q.device.type, enabled=False):
-            return q.to(wide) @ k.to(wide).transpose(-2, -1) * self.scale
+            return q.to(self._wide()) @ k.to(self._wide()).transpose(-2, -1) * self.scale
 
 
 class AttentionRecorder:

@@ -27,6 +27,8 @@ class MethodOutput:
         boxes: [B, C, 4], their (y0, x0, y1, x1) in pixels, half-open.
         masks: [B, N] scores over the patch grid by name.
         grid: (h, w) of that grid.
+        selected: indices [B, …] (int64) of what was chosen, by name: ``patches`` of the grid, row by row, or
+            ``tokens`` of the sequence, where 0 is CLS.
         losses: scalars by name that need the model's own state.
     """
 
@@ -37,6 +39,7 @@ class MethodOutput:
     boxes: Tensor | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
     grid: tuple[int, int] | None = None
+    selected: dict[str, Tensor] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
 
 

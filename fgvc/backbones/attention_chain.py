@@ -1,0 +1,197 @@
+"""What methods read of the product of many layers' attention maps: its CLS row, a vector at a time.
+
+A row of A_n·…·A_1·A_0 needs no product of two maps: v ← v·A_l from the top layer down is O(S²) a layer where
+the whole product is O(S³). Every map but the top one is needed in full, after all layers have run. In
+inference they are therefore kept while the blocks run, for a few images at a time, in one buffer that all
+groups of images share; what does not fit, and all of training, is made again from queries and keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+
+from fgvc.backbones.attention import AttentionRecorder
+from fgvc.backbones.attention_products import attend_into
+
+#: Where the maps below the top come from; `run_and_read` says what each means.
+Attention = Literal["auto", "kept", "recomputed"]
+ATTENTIONS = ("auto", "kept", "recomputed")
+
+#: Bytes that kept maps may take, and bytes from which on another image in the group gains nothing.
+_MOST_KEPT = {"cpu": 96 * 2**20, "cuda": 1024 * 2**20}
+_ENOUGH_KEPT = {"cpu": 16 * 2**20, "cuda": 1024 * 2**20}
+
+
+class LayerAttention(Protocol):
+    """The attention of one layer, however it is held. Vectors are [B, H, S], in float32 at least."""
+
+    def cls_row(self) -> Tensor: ...
+
+    def row_sums(self) -> Tensor: ...
+
+    def weighted_rows(self, weights: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class KeptMaps:
+    """Maps [B, H, S, S] as they are."""
+
+    maps: Tensor
+
+    def cls_row(self) -> Tensor:
+        """How the CLS token attends to every token, [B, H, S]."""
+        return self.maps[:, :, 0]
+
+    def row_sums(self) -> Tensor:
+        """[B, H, S]; 1 but for rounding where the maps are softmaxes."""
+        return self.maps.sum(dim=-1)
+
+    def weighted_rows(self, weights: Tensor) -> Tensor:
+        """Σ_i weights_i · A[i], [B, H, S] → [B, H, S]."""
+        rows = weights.flatten(0, 1)[:, None] @ self.maps.flatten(0, 1)
+        return rows.view_as(weights)
+
+
+def chained_cls_row(layers: Sequence[LayerAttention]) -> Tensor:
+    """The CLS row of the product of all maps, per head: (A_n·…·A_0)[:, :, 0], [B, H, S].
+
+    Source: TransFG (He et al., AAAI 2022), §3.2, eq. 8; a row of the product instead of the product.
+    """
+    row = layers[-1].cls_row()
+    for layer in reversed(layers[:-1]):
+        row = layer.weighted_rows(row)
+    return row
+
+
+def rollout(layers: Sequence[LayerAttention]) -> Tensor:
+    """The CLS row of attention rollout, [B, S]: of Â_n·…·Â_0 with Â = (mean over heads of A + I) / row sums.
+
+    Source: Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, §3.
+    """
+    sums = layers[-1].row_sums()
+    row = torch.zeros_like(sums[:, 0])
+    row[:, 0] = 1
+    for layer in reversed(layers):
+        row = row / (layer.row_sums().mean(dim=1) + 1)
+        row = row + layer.weighted_rows(row[:, None].expand_as(sums).contiguous()).mean(dim=1)
+    return row
+
+
+def run_and_read(
+    blocks: nn.Sequential,
+    tokens: Tensor,
+    read: Callable[[Sequence[LayerAttention]], Tensor],
+    attention: Attention = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Run the blocks, and let ``read`` look at the attention of all of them, from the first to the last.
+
+    Args:
+        blocks: timm blocks, as `AttentionRecorder` takes them.
+        tokens: [B, S, D].
+        read: gets one `LayerAttention` a block for some of the images, and returns a tensor of theirs,
+            [b, …]. Runs without gradient. What it is given is overwritten afterwards.
+        attention: ``kept``: in inference the maps below the top are kept, for one image at a time if need be.
+            ``recomputed``: fused attention everywhere; `read`'s products make the maps again, which costs
+            S²·D multiply-accumulates a layer. ``auto``: kept as far as 96 MiB (on a GPU: 1 GiB) go. With
+            gradients, under autocast, in half precision, and where timm's attention is not fused:
+            recomputed, whatever was asked for.
+
+    Returns the tokens after the last block [B, S, D] and what ``read`` returned [B, …].
+    """
+    if torch.is_grad_enabled():
+        return _run_group(blocks, tokens, read, None)
+    plan = _Plan.of(blocks, tokens, attention)
+    buffer = plan.buffer(tokens) if plan.kept_layers else None
+    done = [_run_group(blocks, group, read, buffer) for group in tokens.split(plan.images)]
+    if len(done) == 1:
+        return done[0]
+    return torch.cat([after for after, _ in done]), torch.cat([seen for _, seen in done])
+
+
+def _run_group(
+    blocks: nn.Sequential,
+    tokens: Tensor,
+    read: Callable[[Sequence[LayerAttention]], Tensor],
+    buffer: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One group of images; ``buffer`` [layers, images, H, S, S] holds the maps of the topmost layers but one."""
+    kept = [] if buffer is None else [KeptMaps(maps[: len(tokens)]) for maps in buffer]
+    first_kept = len(blocks) - 1 - len(kept)
+    recorded = [*blocks[:first_kept], blocks[-1]]
+    with AttentionRecorder(recorded).recording() as layers:
+        tokens = blocks[:first_kept](tokens)
+        for block, layer in zip(blocks[first_kept:-1], kept, strict=True):
+            with _Keeping(layer.maps):
+                tokens = block(tokens)
+        tokens = blocks[-1](tokens)
+    with torch.no_grad():
+        return tokens, read([*layers[:-1], *kept, layers[-1]])
+
+
+class _Keeping(TorchFunctionMode):
+    """Inside, attention writes its map down; everything else in a block stays timm's."""
+
+    def __init__(self, maps: Tensor) -> None:
+        super().__init__()
+        self._maps = maps
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        q, k, v = args  # the backbones here have neither masks nor dropout inside of attention
+        return attend_into(self._maps, q, k, v, q.shape[-1] ** -0.5)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How many images run at a time, and the maps of how many layers are kept meanwhile."""
+
+    images: int
+    kept_layers: int
+    heads: int
+
+    @classmethod
+    def of(cls, blocks: nn.Sequential, tokens: Tensor, attention: Attention) -> _Plan:
+        count, length, width = (int(n) for n in tokens.shape)
+        heads = int(blocks[0].attn.num_heads)
+        most, enough = (_for_device(limit, tokens) for limit in (_MOST_KEPT, _ENOUGH_KEPT))
+        below_top = len(blocks) - 1
+        layer_bytes = heads * length**2 * tokens.element_size()
+        # Counting MACs has no memory to save: what is counted is the method, not what memory makes of it.
+        counting = tokens.is_meta or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        if attention == "recomputed" or not _can_keep(blocks, tokens):
+            kept_layers = 0
+        elif attention == "kept" or counting:
+            kept_layers = below_top
+        else:
+            kept_layers = min(below_top, most // layer_bytes)
+        if kept_layers == below_top:
+            images = enough // max(1, below_top * layer_bytes)
+        else:  # queries, keys and values of the other layers stay as well
+            images = most // (len(blocks) * 3 * length * width * tokens.element_size())
+            images = 1 if kept_layers else images
+        return cls(min(count, max(1, images)), kept_layers, heads)
+
+    def buffer(self, tokens: Tensor) -> Tensor:
+        length = tokens.shape[1]
+        return tokens.new_empty(self.kept_layers, self.images, self.heads, length, length)
+
+
+def _can_keep(blocks: nn.Sequential, tokens: Tensor) -> bool:
+    exact = tokens.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(
+        tokens.device.type
+    )
+    return exact and all(block.attn.fused_attn for block in blocks)
+
+
+def _for_device(limits: dict[str, int], tokens: Tensor) -> int:
+    return limits.get(tokens.device.type, limits["cpu"])
