@@ -26,9 +26,8 @@ class MethodOutput:
         crops: [B, C, 3, S, S], image regions that the method looked at again.
         boxes: [B, C, 4], their (y0, x0, y1, x1) in pixels, half-open.
         masks: [B, N] scores over the patch grid by name.
+        selected: indices of patches or tokens by name.
         grid: (h, w) of that grid.
-        selected: indices [B, …] (int64) of what was chosen, by name: ``patches`` of the grid, row by row, or
-            ``tokens`` of the sequence, where 0 is CLS.
         losses: scalars by name that need the model's own state.
     """
 
@@ -38,8 +37,8 @@ class MethodOutput:
     crops: Tensor | None = None
     boxes: Tensor | None = None
     masks: dict[str, Tensor] = field(default_factory=dict)
-    grid: tuple[int, int] | None = None
     selected: dict[str, Tensor] = field(default_factory=dict)
+    grid: tuple[int, int] | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
 
 

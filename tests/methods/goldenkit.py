@@ -1,0 +1,58 @@
+"""Comparison with recorded outputs of original code (`shared/golden`), for every method that has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Golden:
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        return {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
+
+
+@pytest.fixture
+def golden(shared: Path, request: pytest.FixtureRequest) -> Golden:
+    file = shared / "golden" / f"{request.param}.safetensors"
+    return Golden(json.loads(file.with_suffix(".json").read_text()), safetensors.torch.load_file(file))
+
+
+def compare(got: dict[str, Tensor], golden: Golden, record_property: Callable[[str, object], None]) -> None:
+    """Every output of the fixture is there; floats within 1e-4 · max(1, max|ref|), integers exactly."""
+    expected = golden.part("out.")
+    assert set(expected) == set(golden.facts["outputs"])
+    assert set(expected) - set(got) == set()
+    wrong = {}
+    for name, reference in expected.items():
+        assert got[name].shape == reference.shape, name
+        difference = (got[name].double() - reference.double()).abs().max().item()
+        limit = 1e-4 * max(1.0, reference.abs().max().item()) if reference.is_floating_point() else 0.0
+        record_property(name, difference)
+        print(f"{golden.facts['fixture']:20} {name:14} {difference:.2e} (limit {limit:.1e})")
+        if not difference <= limit:
+            wrong[name] = (difference, limit)
+    assert wrong == {}
+
+
+class Watch:
+    """Keeps what modules put out (or take in), call by call."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[Tensor]] = {}
+
+    def outputs(self, name: str, module: nn.Module) -> None:
+        module.register_forward_hook(lambda _m, _in, out: self.seen.setdefault(name, []).append(out))
+
+    def inputs(self, name: str, module: nn.Module) -> None:
+        module.register_forward_hook(lambda _m, given, _out: self.seen.setdefault(name, []).append(given[0]))
