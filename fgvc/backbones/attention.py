@@ -15,7 +15,7 @@ import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
-from fgvc.backbones.attention_products import remade_weighted_rows
+from fgvc.backbones.attention_products import remade_weighted_rows, without_autocast
 from fgvc.errors import FgvcError
 
 
@@ -51,7 +51,7 @@ class QueriesAndKeys:
 
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         """In float32 at least, whatever the autocast: what follows ranks tokens, half precision ties them."""
-        with torch.autocast(q.device.type, enabled=False):
+        with without_autocast(q.device):
             return q.to(self._wide()) @ k.to(self._wide()).transpose(-2, -1) * self.scale
 
 

@@ -192,9 +192,10 @@ class _Plan:
 
 
 def _can_keep(blocks: nn.Sequential, tokens: Tensor) -> bool:
-    exact = tokens.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(
-        tokens.device.type
-    )
+    device = tokens.device.type
+    exact = tokens.dtype in (torch.float32, torch.float64)
+    if torch.amp.is_autocast_available(device):
+        exact = exact and not torch.is_autocast_enabled(device)
     return exact and all(block.attn.fused_attn for block in blocks)
 
 

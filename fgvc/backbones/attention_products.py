@@ -7,6 +7,8 @@ that a map is still in the cache when it is read again.
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,7 @@ def remade_weighted_rows(q: Tensor, k: Tensor, scale: float, weights: Tensor) ->
     Returns [B, H, S].
     """
     wide = torch.promote_types(q.dtype, torch.float32)
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         q, k = (q.to(wide) * scale).flatten(0, 1), k.to(wide).flatten(0, 1)
         count, length, _ = k.shape
         rows = weights.to(wide).flatten(0, 1)[:, None]
@@ -59,6 +61,13 @@ def remade_weighted_rows(q: Tensor, k: Tensor, scale: float, weights: Tensor) ->
                 _softmax_of_product(some_q, k[some], part)
                 summed[some] += some_rows @ part
     return summed.view_as(weights)
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """For what ranks tokens and must not be rounded; a device without autocast (meta) needs nothing."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _softmax_of_product(q: Tensor, k: Tensor, maps: Tensor) -> None:

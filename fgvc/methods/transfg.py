@@ -15,6 +15,7 @@ from torch.nn.functional import normalize, one_hot
 
 from fgvc.backbones.attention import AttentionRecorder
 from fgvc.backbones.attention_chain import ATTENTIONS, Attention, chained_cls_row, run_and_read
+from fgvc.backbones.attention_products import without_autocast
 from fgvc.backbones.closed_form import block_macs, embedding_macs, is_plain
 from fgvc.backbones.timm_models import draw_block
 from fgvc.backbones.tokens import TokenBackbone
@@ -168,7 +169,7 @@ def contrastive_loss(embeddings: Tensor, targets: Tensor, margin: float) -> Tens
     Source: TACJu/TransFG at 9336fba, models/modeling.py (con_loss); paper §3.3, eq. 11.
     """
     wide = torch.promote_types(embeddings.dtype, torch.float32)
-    with torch.autocast(embeddings.device.type, enabled=False):
+    with without_autocast(embeddings.device):
         directions = normalize(embeddings.to(wide), dim=-1)
         cosine = directions @ directions.T
         soft = (targets if targets.ndim == 2 else one_hot(targets)).to(wide)
