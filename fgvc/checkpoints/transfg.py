@@ -24,7 +24,7 @@ def transfg(ledger: Ledger, settings: Settings) -> nn.Module:
     head = {f"head.{kind}": ledger.take(f"part_head.{kind}") for kind in ("weight", "bias")}
     options = TransFGOptions(
         patch_stride=stride,
-        contrastive_margin=settings.get("contrastive_margin", TransFGOptions.contrastive_margin),
+        contrast_margin=settings.get("contrastive_margin", TransFGOptions.contrast_margin),
         norm_eps=settings.get("ln_eps", NORM_EPS),
     )
     spec = encoder_spec(vit, settings, len(head["head.weight"]), patch_stride=stride)

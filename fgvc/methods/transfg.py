@@ -39,9 +39,9 @@ class TransFGOptions:
     Attributes:
         patch_stride: pixels from one patch to the next: 12 (README, on patches of 16; the code's own default
             does not overlap). None: the patch size, patches do not overlap.
-        contrastive_weight: of the contrastive loss on the normalised part embedding; 0: there is none.
+        contrast_weight: of the contrastive loss on the normalised part embedding; 0: there is none.
             Upstream 1; the re-implementations in the GLSim and ILA code bases 0.1.
-        contrastive_margin: similarity up to which two classes may share their direction.
+        contrast_margin: similarity up to which two classes may share their direction.
         last_block_init: ``random``: the last block starts anew (upstream, by a rule of names); the norm after
             it is pre-trained. ``pretrained``: so is the block.
         head_init: torch's ``default`` (upstream) or ``zeros``.
@@ -51,8 +51,8 @@ class TransFGOptions:
     """
 
     patch_stride: int | None = 12
-    contrastive_weight: float = 1.0
-    contrastive_margin: float = 0.4
+    contrast_weight: float = 1.0
+    contrast_margin: float = 0.4
     last_block_init: LastBlockInit = "random"
     head_init: HeadInit = "default"
     norm_eps: float | None = None
@@ -62,10 +62,12 @@ class TransFGOptions:
         check_choice("last_block_init", self.last_block_init, LAST_BLOCK_INITS)
         check_choice("head_init", self.head_init, HEAD_INITS)
         check_choice("attention", self.attention, ATTENTIONS)
-        if self.contrastive_weight < 0:
-            raise ValueError(f"contrastive_weight={self.contrastive_weight}; it cannot be negative")
-        if not -1 <= self.contrastive_margin <= 1:
-            raise ValueError(f"contrastive_margin={self.contrastive_margin} is no cosine")
+        if self.patch_stride is not None and self.patch_stride < 1:
+            raise ValueError(f"patch_stride={self.patch_stride}; at least one pixel")
+        if self.contrast_weight < 0:
+            raise ValueError(f"contrast_weight={self.contrast_weight}; it cannot be negative")
+        if not -1 <= self.contrast_margin <= 1:
+            raise ValueError(f"contrast_margin={self.contrast_margin} is no cosine")
 
 
 @register
@@ -118,17 +120,19 @@ class TransFG(Method):
     def loss(self, output: MethodOutput, targets: Tensor) -> dict[str, Tensor]:
         """Cross-entropy and, if it has a weight, the contrastive loss (see `contrastive_loss`)."""
         terms = super().loss(output, targets)
-        if self.options.contrastive_weight > 0:
-            contrastive = contrastive_loss(output.embeddings["part"], targets, self.options.contrastive_margin)
-            terms["contrastive"] = self.options.contrastive_weight * contrastive
+        if self.options.contrast_weight > 0:
+            contrastive = contrastive_loss(output.embeddings["part"], targets, self.options.contrast_margin)
+            terms["contrastive"] = self.options.contrast_weight * contrastive
             terms["total"] = terms["total"] + terms["contrastive"]
         return terms
 
     @property
     def batch_coupled(self) -> bool:
         """The contrastive loss compares images; where only the head trains, it has no gradient."""
-        compared = self.options.contrastive_weight > 0
-        return super().batch_coupled or (compared and any(p.requires_grad for p in self.backbone.parameters()))
+        compared = self.options.contrast_weight > 0
+        return super().batch_coupled or (
+            compared and any(p.requires_grad for p in self.backbone.parameters())
+        )
 
     def closed_form_macs(self) -> int | None:
         backbone = self.backbone

@@ -41,10 +41,20 @@ class Case:
 #: Class → where it is tested. Give a class one line for each kind of backbone that it behaves otherwise on.
 BACKBONES: dict[str, list[Case]] = {
     "cnn": [Case("tf_efficientnet_lite0"), Case("test_resnet", options={"head_init": "default"})],
+    "ffvt": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"num_token": 3, "include_cls": False, "last_block_init": "pretrained"}),
+        Case("test_vit", options={"feature_fusion": False}),
+    ],
     "glsim": [
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
+    ],
+    "transfg": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"patch_stride": None, "contrast_weight": 0.0}),
+        Case("test_vit", options={"last_block_init": "pretrained", "contrast_weight": 0.1}),
     ],
     "vit": [Case("vit_pico_patch16_224"), Case("test_vit2"), Case("test_vit3", options={"pool": "patches"})],
 }
