@@ -86,7 +86,7 @@ def rollout(layers: Sequence[LayerAttention]) -> Tensor:
 
 
 def run_and_read(
-    blocks: nn.Sequential,
+    blocks: Sequence[nn.Module],
     tokens: Tensor,
     read: Callable[[Sequence[LayerAttention]], Tensor],
     attention: Attention = "auto",
@@ -105,35 +105,40 @@ def run_and_read(
             recomputed, whatever was asked for.
 
     Returns the tokens after the last block [B, S, D] and what ``read`` returned [B, …].
+
+    Raises FgvcError for blocks with another attention than timm's.
     """
+    AttentionRecorder(blocks)
     if torch.is_grad_enabled():
         return _run_group(blocks, tokens, read, None)
     plan = _Plan.of(blocks, tokens, attention)
     buffer = plan.buffer(tokens) if plan.kept_layers else None
-    done = [_run_group(blocks, group, read, buffer) for group in tokens.split(plan.images)]
+    done = [_run_group(blocks, group, read, buffer) for group in torch.split(tokens, plan.images)]
     if len(done) == 1:
         return done[0]
     return torch.cat([after for after, _ in done]), torch.cat([seen for _, seen in done])
 
 
 def _run_group(
-    blocks: nn.Sequential,
+    blocks: Sequence[nn.Module],
     tokens: Tensor,
     read: Callable[[Sequence[LayerAttention]], Tensor],
     buffer: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """One group of images; ``buffer`` [layers, images, H, S, S] holds the maps of the topmost layers but one."""
+    """One group of images; ``buffer`` [layers, images, H, S, S]: for the maps of the last layers but one."""
     kept = [] if buffer is None else [KeptMaps(maps[: len(tokens)]) for maps in buffer]
     first_kept = len(blocks) - 1 - len(kept)
     recorded = [*blocks[:first_kept], blocks[-1]]
     with AttentionRecorder(recorded).recording() as layers:
-        tokens = blocks[:first_kept](tokens)
+        for block in blocks[:first_kept]:
+            tokens = block(tokens)
         for block, layer in zip(blocks[first_kept:-1], kept, strict=True):
             with _Keeping(layer.maps):
                 tokens = block(tokens)
         tokens = blocks[-1](tokens)
     with torch.no_grad():
-        return tokens, read([*layers[:-1], *kept, layers[-1]])
+        seen: list[LayerAttention] = [*layers[:-1], *kept, layers[-1]]
+        return tokens, read(seen)
 
 
 class _Keeping(TorchFunctionMode):
@@ -161,14 +166,14 @@ class _Plan:
     heads: int
 
     @classmethod
-    def of(cls, blocks: nn.Sequential, tokens: Tensor, attention: Attention) -> _Plan:
+    def of(cls, blocks: Sequence[nn.Module], tokens: Tensor, attention: Attention) -> _Plan:
         count, length, width = (int(n) for n in tokens.shape)
-        heads = int(blocks[0].attn.num_heads)
+        heads = _attention_of(blocks[0]).num_heads
         most, enough = (_for_device(limit, tokens) for limit in (_MOST_KEPT, _ENOUGH_KEPT))
         below_top = len(blocks) - 1
         layer_bytes = heads * length**2 * tokens.element_size()
         # Counting MACs has no memory to save: what is counted is the method, not what memory makes of it.
-        counting = tokens.is_meta or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        counting = tokens.is_meta or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if attention == "recomputed" or not _can_keep(blocks, tokens):
             kept_layers = 0
         elif attention == "kept" or counting:
@@ -187,16 +192,21 @@ class _Plan:
         shape = (self.kept_layers, self.images, self.heads, int(tokens.shape[1]), int(tokens.shape[1]))
         if tokens.device.type != "cpu":
             return tokens.new_empty(shape)
-        # NumPy asks Linux for huge pages, torch does not: 74 MiB touched for the first time take 5 ms, not 32.
+        # NumPy asks Linux for huge pages, torch does not: 74 MiB are touched first in 5 ms instead of 32.
         return torch.from_numpy(np.empty(shape, dtype=str(tokens.dtype).removeprefix("torch.")))
 
 
-def _can_keep(blocks: nn.Sequential, tokens: Tensor) -> bool:
+def _can_keep(blocks: Sequence[nn.Module], tokens: Tensor) -> bool:
     device = tokens.device.type
     exact = tokens.dtype in (torch.float32, torch.float64)
     if torch.amp.is_autocast_available(device):
         exact = exact and not torch.is_autocast_enabled(device)
-    return exact and all(block.attn.fused_attn for block in blocks)
+    return exact and all(_attention_of(block).fused_attn for block in blocks)
+
+
+def _attention_of(block: nn.Module) -> Any:
+    """timm's `Attention`, as `AttentionRecorder` has made sure."""
+    return block.attn
 
 
 def _for_device(limits: dict[str, int], tokens: Tensor) -> int:

@@ -28,7 +28,7 @@ def attend_into(maps: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> 
     flat_maps, attended = maps.flatten(0, 1), torch.empty_like(v, memory_format=torch.contiguous_format)
     flat = (flat_maps, (q * scale).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attended.flatten(0, 1))
     for some_maps, some_q, some_k, some_v, some_out in zip(
-        *(tensor.split(_maps_at_once(maps)) for tensor in flat), strict=True
+        *(torch.split(tensor, _maps_at_once(maps)) for tensor in flat), strict=True
     ):
         _softmax_of_product(some_q, some_k, some_maps)
         _product(some_maps, some_v, some_out)

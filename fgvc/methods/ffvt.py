@@ -1,8 +1,8 @@
 """FFVT: the last block sees CLS and, from every layer before it, the tokens that CLS and they agree on most.
 
 Source: Wang et al., Feature Fusion Vision Transformer for Fine-Grained Visual Categorization, BMVC 2021,
-arXiv 2107.02341; code Markin-Wang/FFVT at 9e44d1b (``models/modeling.py``). Written from a description of what
-that code computes, and compared with its outputs (tests/methods/test_golden_ffvt.py).
+arXiv 2107.02341; code Markin-Wang/FFVT at 9e44d1b (``models/modeling.py``). Written from a description of
+what that code computes, and compared with its outputs (tests/methods/test_golden_ffvt.py).
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class FFVT(Method):
     The tokens of a layer are those with the highest `mutual_attention`, as they leave that layer, without a
     norm. Registers are no candidates. The choice has no gradient, the tokens have.
 
-    Outputs besides the logits: ``selected["tokens"]`` [B, L-1, m], best first; ``masks["selected"]`` (how many
-    layers chose each patch) and ``masks["maws.0"]`` … (the scores of each layer's patches).
+    Outputs besides the logits: ``selected["tokens"]`` [B, L-1, m], best first; ``masks["selected"]`` (how
+    many layers chose each patch) and ``masks["maws.0"]`` … (the scores of each layer's patches).
     """
 
     name = "ffvt"
@@ -80,7 +80,7 @@ class FFVT(Method):
         if options.feature_fusion:
             require_cls_and_trunk(self.backbone, spec.backbone, "FFVT")
             self._require_candidates()
-            self._recorder = AttentionRecorder(self.backbone.blocks[:-1])
+            self._recorder = AttentionRecorder([*self.backbone.blocks][:-1])
         self.head = linear_head(self.backbone.width, spec.num_classes, options.head_init)
 
     def _require_candidates(self) -> None:
@@ -110,7 +110,7 @@ class FFVT(Method):
             return MethodOutput(logits=self.head(backbone.cls(backbone(images))), grid=backbone.grid)
         tokens, fused, chosen, scores = backbone.embed(images), [], [], []
         with self._recorder.recording() as layers:
-            for block in backbone.blocks[:-1]:
+            for block in [*backbone.blocks][:-1]:
                 tokens = block(tokens)
                 with torch.no_grad():
                     scores.append(mutual_attention(layers.pop()))

@@ -29,6 +29,6 @@ def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
 
 
 def histogram(indices: Tensor, patches: int) -> Tensor:
-    """How often each patch was chosen, [B, patches] in float32; indices [B, m], negative ones are no patch."""
+    """How often each patch was chosen, [B, patches]; of the indices [B, m] negative ones are no patch."""
     counts = torch.zeros(len(indices), patches, device=indices.device)
     return counts.scatter_add_(1, indices.clamp(min=0), (indices >= 0).to(counts.dtype))

@@ -1,4 +1,4 @@
-"""TransFG: the last block sees only CLS and, for each head, the patch to which attention leads through all layers.
+"""TransFG: the last block sees CLS and, for each head, the patch to which attention leads through all layers.
 
 Source: He et al., TransFG: A Transformer Architecture for Fine-Grained Recognition, AAAI 2022, arXiv
 2103.07976; code TACJu/TransFG at 9336fba (``models/modeling.py``, ``train.py``). Written from a description
@@ -102,7 +102,7 @@ class TransFG(Method):
     def forward(self, images: Tensor) -> MethodOutput:
         backbone = self.backbone
         tokens, rows = run_and_read(
-            backbone.blocks[:-1], backbone.embed(images), chained_cls_row, self.options.attention
+            [*backbone.blocks][:-1], backbone.embed(images), chained_cls_row, self.options.attention
         )
         psm = rows[:, :, backbone.num_prefix :]
         chosen = psm.argmax(dim=-1)

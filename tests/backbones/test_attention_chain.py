@@ -71,7 +71,7 @@ def test_the_chain_is_the_cls_row_of_the_whole_product(
     assert given.shape[1] == tokens
     whole = reduce(torch.matmul, reversed(maps_of(backbone, given)))
     with torch.no_grad():
-        after, row = run_and_read(backbone.blocks, given, chained_cls_row, attention)
+        after, row = run_and_read([*backbone.blocks], given, chained_cls_row, attention)
         torch.testing.assert_close(after, backbone.blocks(given), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(row, whole[:, :, 0], rtol=1e-10, atol=1e-14)
     assert torch.equal(row[:, :, 1:].argmax(-1), whole[:, :, 0, 1:].argmax(-1))
@@ -84,7 +84,7 @@ def test_rollout_is_the_product_of_normalised_mean_maps_with_identity(attention:
     mean = [layer.mean(dim=1) + torch.eye(given.shape[1]) for layer in maps_of(backbone, given)]
     whole = reduce(torch.matmul, reversed([layer / layer.sum(dim=-1, keepdim=True) for layer in mean]))
     with torch.no_grad():
-        _, row = run_and_read(backbone.blocks, given, rollout, attention)
+        _, row = run_and_read([*backbone.blocks], given, rollout, attention)
     torch.testing.assert_close(row, whole[:, 0], rtol=1e-10, atol=1e-14)
 
 
@@ -111,12 +111,12 @@ def test_as_many_maps_are_kept_as_there_is_room_for(room: int, monkeypatch: pyte
     backbone = backbone_of(112)
     given = embedded(backbone, count=5)
     with torch.no_grad():
-        tokens, expected = run_and_read(backbone.blocks, given, chained_cls_row, "recomputed")
+        tokens, expected = run_and_read([*backbone.blocks], given, chained_cls_row, "recomputed")
         one_map = backbone.heads * given.shape[1] ** 2 * 4
         monkeypatch.setitem(attention_chain._MOST_KEPT, "cpu", room * one_map)
         monkeypatch.setitem(attention_chain._ENOUGH_KEPT, "cpu", room * one_map)
-        again, row = run_and_read(backbone.blocks, given, chained_cls_row)
-        _, kept = run_and_read(backbone.blocks, given, held)
+        again, row = run_and_read([*backbone.blocks], given, chained_cls_row)
+        _, kept = run_and_read([*backbone.blocks], given, held)
     torch.testing.assert_close(again, tokens, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(row.argmax(-1), expected.argmax(-1))
@@ -132,8 +132,8 @@ def test_maps_are_made_again_in_as_little_memory_as_one_likes(monkeypatch: pytes
     for elements in (10**6, 50 * 50 * 3, 50 * 50, 50 * 7, 1):
         monkeypatch.setitem(attention_products._AT_ONCE, "cpu", 4 * elements)
         with torch.no_grad():
-            rows.append(run_and_read(backbone.blocks, given, chained_cls_row, "recomputed")[1])
-            rows.append(run_and_read(backbone.blocks, given, chained_cls_row, "kept")[1])
+            rows.append(run_and_read([*backbone.blocks], given, chained_cls_row, "recomputed")[1])
+            rows.append(run_and_read([*backbone.blocks], given, chained_cls_row, "kept")[1])
     for row in rows[1:]:
         torch.testing.assert_close(row, rows[0], rtol=1e-4, atol=1e-7)
 
@@ -144,7 +144,7 @@ def test_gradients_flow_through_the_blocks_as_if_nobody_read_them() -> None:
     for reads in (True, False):
         given = embedded(backbone).requires_grad_()
         if reads:
-            tokens, row = run_and_read(backbone.blocks, given, chained_cls_row)
+            tokens, row = run_and_read([*backbone.blocks], given, chained_cls_row)
             assert not row.requires_grad
         else:
             tokens = backbone.blocks(given)
@@ -156,10 +156,10 @@ def test_half_precision_is_read_in_single() -> None:
     backbone = backbone_of(64)
     given = embedded(backbone)
     with torch.no_grad():
-        _, exact = run_and_read(backbone.blocks, given, chained_cls_row)
+        _, exact = run_and_read([*backbone.blocks], given, chained_cls_row)
         with torch.autocast("cpu", torch.bfloat16):
-            _, row = run_and_read(backbone.blocks, given, chained_cls_row)
-            _, kept = run_and_read(backbone.blocks, given, held)
+            _, row = run_and_read([*backbone.blocks], given, chained_cls_row)
+            _, kept = run_and_read([*backbone.blocks], given, held)
     assert row.dtype == torch.float32 and not kept.any()
     torch.testing.assert_close(row, exact, rtol=0.2, atol=0.02)
 
@@ -168,8 +168,8 @@ def test_without_fused_attention_the_result_is_the_same() -> None:
     backbone = backbone_of(64)
     given = embedded(backbone)
     with torch.no_grad():
-        _, fused = run_and_read(backbone.blocks, given, chained_cls_row)
+        _, fused = run_and_read([*backbone.blocks], given, chained_cls_row)
         for block in backbone.blocks:
             block.attn.fused_attn = False
-        _, row = run_and_read(backbone.blocks, given, chained_cls_row)
+        _, row = run_and_read([*backbone.blocks], given, chained_cls_row)
     torch.testing.assert_close(row, fused)

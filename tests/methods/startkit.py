@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import safetensors.torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from fgvc.config.project import Project
 from fgvc.methods import Method
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.files import write_json
+
+ProjectFactory = Callable[..., Project]
 
 
 def start_from(model: Method, state: dict[str, Tensor], project: Project) -> None:
