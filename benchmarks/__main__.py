@@ -9,16 +9,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import glsim, models, training
-from benchmarks.harness import Ratio
+from benchmarks import glsim, memory, models, selection, token_methods, training
+from benchmarks.harness import Measurement
 from fgvc.errors import FgvcError, UnknownNameError
 from fgvc.provenance.machine import code_identity, host, package_versions
 
 RESULTS = Path(__file__).parent / "results"
-BENCHMARKS: dict[str, Callable[[], Iterator[Ratio]]] = {
+BENCHMARKS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "models": models.run,
     "glsim": glsim.run,
     "training": training.run,
+    "token_methods": token_methods.run,
+    "selection": selection.run,
+    "memory": memory.run,
 }
 
 

@@ -42,10 +42,6 @@ class QueriesAndKeys:
         """Σ_i weights_i · A[i], [B, H, S] → [B, H, S]: the map is made again, a few rows at a time."""
         return remade_weighted_rows(self.q, self.k, self.scale, weights)
 
-    def row_sums(self) -> Tensor:
-        """Of the map [B, H, S]: ones, as each row is a softmax."""
-        return torch.ones(self.q.shape[:-1], dtype=self._wide(), device=self.q.device)
-
     def _wide(self) -> torch.dtype:
         return torch.promote_types(self.q.dtype, torch.float32)
 

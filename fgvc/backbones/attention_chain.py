@@ -35,8 +35,6 @@ class LayerAttention(Protocol):
 
     def cls_row(self) -> Tensor: ...
 
-    def row_sums(self) -> Tensor: ...
-
     def weighted_rows(self, weights: Tensor) -> Tensor: ...
 
 
@@ -49,10 +47,6 @@ class KeptMaps:
     def cls_row(self) -> Tensor:
         """How the CLS token attends to every token, [B, H, S]."""
         return self.maps[:, :, 0]
-
-    def row_sums(self) -> Tensor:
-        """[B, H, S]; 1 but for rounding where the maps are softmaxes."""
-        return self.maps.sum(dim=-1)
 
     def weighted_rows(self, weights: Tensor) -> Tensor:
         """Σ_i weights_i · A[i], [B, H, S] → [B, H, S]."""
@@ -74,15 +68,17 @@ def chained_cls_row(layers: Sequence[LayerAttention]) -> Tensor:
 def rollout(layers: Sequence[LayerAttention]) -> Tensor:
     """The CLS row of attention rollout, [B, S]: of Â_n·…·Â_0 with Â = (mean over heads of A + I) / row sums.
 
+    Rows of a softmax sum to one, hence those of A + I to two.
+
     Source: Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, §3.
     """
-    sums = layers[-1].row_sums()
-    row = torch.zeros_like(sums[:, 0])
-    row[:, 0] = 1
-    for layer in reversed(layers):
-        row = row / (layer.row_sums().mean(dim=1) + 1)
-        row = row + layer.weighted_rows(row[:, None].expand_as(sums).contiguous()).mean(dim=1)
-    return row
+    top = layers[-1].cls_row()
+    row = top.mean(dim=1)
+    row[:, 0] += 1
+    for layer in reversed(layers[:-1]):
+        row = row / 2
+        row = row + layer.weighted_rows(row[:, None].expand_as(top)).mean(dim=1)
+    return row / 2
 
 
 def run_and_read(

@@ -25,8 +25,16 @@ def attend_into(maps: Tensor, q: Tensor, k: Tensor, v: Tensor, scale: float) -> 
 
     Returns [B, H, S, d].
     """
-    flat_maps, attended = maps.flatten(0, 1), torch.empty_like(v, memory_format=torch.contiguous_format)
-    flat = (flat_maps, (q * scale).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attended.flatten(0, 1))
+    attended = torch.empty_like(v, memory_format=torch.contiguous_format)
+    if len(v) == 1:  # as timm's block wants it next, tokens before heads: no copy there
+        attended = torch.empty_like(v.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+    flat = (
+        maps.flatten(0, 1),
+        (q * scale).flatten(0, 1),
+        k.flatten(0, 1),
+        v.flatten(0, 1),
+        attended.flatten(0, 1),
+    )
     for some_maps, some_q, some_k, some_v, some_out in zip(
         *(torch.split(tensor, _maps_at_once(maps)) for tensor in flat), strict=True
     ):

@@ -88,14 +88,6 @@ def test_rollout_is_the_product_of_normalised_mean_maps_with_identity(attention:
     torch.testing.assert_close(row, whole[:, 0], rtol=1e-10, atol=1e-14)
 
 
-def test_rollout_divides_by_the_row_sums_that_are_there() -> None:
-    """Of any maps, be their rows softmaxes or not."""
-    maps = torch.rand(3, 2, 2, 9, 9, dtype=torch.float64)
-    mean = [layer.mean(dim=1) + torch.eye(9) for layer in maps]
-    whole = reduce(torch.matmul, reversed([layer / layer.sum(dim=-1, keepdim=True) for layer in mean]))
-    torch.testing.assert_close(rollout([KeptMaps(layer) for layer in maps]), whole[:, 0])
-
-
 # --- how the maps are held ------------------------------------------------------------------------
 
 
