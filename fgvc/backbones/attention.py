@@ -8,8 +8,9 @@ order of timm's ``qkv``; the map of a layer is A = softmax(q·kᵀ·scale) over 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from timm.layers import Attention
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from fgvc.backbones.attention_products import remade_weighted_rows, without_autocast
 from fgvc.errors import FgvcError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,23 @@ class AttentionRecorder:
                 )
             self._layers.append(attention)
 
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[list[QueriesAndKeys]]:
+    def recording(self) -> contextlib.AbstractContextManager[list[QueriesAndKeys]]:
         """The list fills in the order in which the layers run."""
-        seen: list[QueriesAndKeys] = []
+        return self._noting(lambda layer: layer)
+
+    def reading(
+        self, read: Callable[[QueriesAndKeys], Tensor]
+    ) -> contextlib.AbstractContextManager[list[Tensor]]:
+        """As `recording`, but only what ``read`` makes of a layer stays in memory. It runs without gradient."""
+        return self._noting(torch.no_grad()(read))
+
+    @contextlib.contextmanager
+    def _noting(self, note: Callable[[QueriesAndKeys], T]) -> Iterator[list[T]]:
+        seen: list[T] = []
 
         def keep(attention: Attention) -> object:
             def hook(_module: nn.Module, _given: object, qkv: Tensor) -> None:
-                seen.append(queries_and_keys(attention, qkv))
+                seen.append(note(queries_and_keys(attention, qkv)))
 
             return hook
 

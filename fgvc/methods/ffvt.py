@@ -108,13 +108,11 @@ class FFVT(Method):
         backbone = self.backbone
         if not self.options.feature_fusion:
             return MethodOutput(logits=self.head(backbone.cls(backbone(images))), grid=backbone.grid)
-        tokens, fused, chosen, scores = backbone.embed(images), [], [], []
-        with self._recorder.recording() as layers:
+        tokens, fused, chosen = backbone.embed(images), [], []
+        with self._recorder.reading(mutual_attention) as scores:
             for block in [*backbone.blocks][:-1]:
                 tokens = block(tokens)
-                with torch.no_grad():
-                    scores.append(mutual_attention(layers.pop()))
-                    chosen.append(self._choose(scores[-1]))
+                chosen.append(self._choose(scores[-1]))
                 fused.append(gather_tokens(tokens, chosen[-1]))
         seen = backbone.norm(backbone.blocks[-1](torch.cat([tokens[:, :1], *fused], dim=1)))
         return MethodOutput(
