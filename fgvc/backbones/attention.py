@@ -87,7 +87,7 @@ class AttentionRecorder:
     def reading(
         self, read: Callable[[QueriesAndKeys], Tensor]
     ) -> contextlib.AbstractContextManager[list[Tensor]]:
-        """As `recording`, but only what ``read`` makes of a layer stays in memory. It runs without gradient."""
+        """As `recording`, but only what ``read`` makes of a layer stays; it runs without gradient."""
         return self._noting(torch.no_grad()(read))
 
     @contextlib.contextmanager

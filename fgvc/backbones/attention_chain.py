@@ -57,7 +57,7 @@ class KeptMaps:
 def chained_cls_row(layers: Sequence[LayerAttention]) -> Tensor:
     """The CLS row of the product of all maps, per head: (A_n·…·A_0)[:, :, 0], [B, H, S].
 
-    Source: TransFG (He et al., AAAI 2022), §3.2, eq. 8; a row of the product instead of the product.
+    Source: part selection of TransFG (He et al., AAAI 2022; TACJu/TransFG at 9336fba, models/modeling.py): a row of the product instead of the product.
     """
     row = layers[-1].cls_row()
     for layer in reversed(layers[:-1]):
@@ -70,7 +70,7 @@ def rollout(layers: Sequence[LayerAttention]) -> Tensor:
 
     Rows of a softmax sum to one, hence those of A + I to two.
 
-    Source: Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020, §3.
+    Source: Abnar & Zuidema, Quantifying Attention Flow in Transformers, ACL 2020.
     """
     top = layers[-1].cls_row()
     row = top.mean(dim=1)

@@ -1,7 +1,7 @@
 """FFVT: the last block sees CLS and, from every layer before it, the tokens that CLS and they agree on most.
 
-Source: Wang et al., Feature Fusion Vision Transformer for Fine-Grained Visual Categorization, BMVC 2021,
-arXiv 2107.02341; code Markin-Wang/FFVT at 9e44d1b (``models/modeling.py``). Written from a description of
+Source: Wang et al., Feature Fusion Vision Transformer for Fine-Grained Visual Categorization, BMVC 2021;
+code Markin-Wang/FFVT at 9e44d1b (``models/modeling.py``). Written from a description of
 what that code computes, and compared with its outputs (tests/methods/test_golden_ffvt.py).
 """
 
@@ -168,6 +168,6 @@ def mutual_attention(layer: QueriesAndKeys) -> Tensor:
     The mean over heads of CLS's attention to a token, times the mean over heads of the token's share among
     all that attend to CLS. In float32 at least: half precision ties tokens.
 
-    Source: paper §3.3; Markin-Wang/FFVT at 9e44d1b, models/modeling.py, which builds both maps whole.
+    Source: Markin-Wang/FFVT at 9e44d1b, models/modeling.py, which builds both maps whole.
     """
     return layer.cls_row().mean(dim=1) * layer.cls_column().mean(dim=1)

@@ -170,7 +170,7 @@ def contrastive_loss(embeddings: Tensor, targets: Tensor, margin: float) -> Tens
         embeddings: [B, D].
         targets: class ids [B] or soft targets [B, K].
 
-    Source: TACJu/TransFG at 9336fba, models/modeling.py (con_loss); paper §3.3, eq. 11.
+    Source: TACJu/TransFG at 9336fba, models/modeling.py (con_loss).
     """
     wide = torch.promote_types(embeddings.dtype, torch.float32)
     with without_autocast(embeddings.device):
