@@ -57,7 +57,8 @@ class KeptMaps:
 def chained_cls_row(layers: Sequence[LayerAttention]) -> Tensor:
     """The CLS row of the product of all maps, per head: (A_n·…·A_0)[:, :, 0], [B, H, S].
 
-    Source: part selection of TransFG (He et al., AAAI 2022; TACJu/TransFG at 9336fba, models/modeling.py): a row of the product instead of the product.
+    Source: part selection of TransFG (TACJu/TransFG at 9336fba, models/modeling.py): a row of the product
+    instead of the product.
     """
     row = layers[-1].cls_row()
     for layer in reversed(layers[:-1]):
