@@ -9,18 +9,21 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import cal, glsim, models, simtrans, training
-from benchmarks.harness import Ratio
+from benchmarks import cal, glsim, memory, models, selection, simtrans, token_methods, training
+from benchmarks.harness import Measurement
 from fgvc.errors import FgvcError, UnknownNameError
 from fgvc.provenance.machine import code_identity, host, package_versions
 
 RESULTS = Path(__file__).parent / "results"
-BENCHMARKS: dict[str, Callable[[], Iterator[Ratio]]] = {
+BENCHMARKS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "models": models.run,
     "glsim": glsim.run,
     "cal": cal.run,
     "simtrans": simtrans.run,
     "training": training.run,
+    "token_methods": token_methods.run,
+    "selection": selection.run,
+    "memory": memory.run,
 }
 
 

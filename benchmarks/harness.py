@@ -11,9 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 Work = Callable[[], object]
+
+
+class Measurement(Protocol):
+    """What a benchmark yields: a line to print, and a record to keep."""
+
+    def line(self) -> str: ...
+
+    def record(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

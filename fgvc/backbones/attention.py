@@ -8,15 +8,19 @@ order of timm's ``qkv``; the map of a layer is A = softmax(q·kᵀ·scale) over 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
+from fgvc.backbones.attention_products import remade_weighted_rows
 from fgvc.backbones.precision import without_autocast
 from fgvc.errors import FgvcError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,24 @@ class QueriesAndKeys:
         """How the CLS token attends to every token: A[:, :, 0], [B, H, S], in O(S·d)."""
         return self._scores(self.q[:, :, :1], self.k).softmax(dim=-1)[:, :, 0]
 
+    def cls_column(self) -> Tensor:
+        """Each token's share among all queries that attend to CLS, [B, H, S], in O(S·d).
+
+        Column 0 of softmax(q·kᵀ·scale) taken over *queries*, not a column of the map.
+        """
+        return self._scores(self.k[:, :, :1], self.q).softmax(dim=-1)[:, :, 0]
+
+    def weighted_rows(self, weights: Tensor) -> Tensor:
+        """Σ_i weights_i · A[i], [B, H, S] → [B, H, S]: the map is made again, a few rows at a time."""
+        return remade_weighted_rows(self.q, self.k, self.scale, weights)
+
+    def _wide(self) -> torch.dtype:
+        return torch.promote_types(self.q.dtype, torch.float32)
+
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         """In float32 at least, whatever the autocast: what follows ranks tokens, half precision ties them."""
-        wide = torch.promote_types(q.dtype, torch.float32)
         with without_autocast(q):
-            return q.to(wide) @ k.to(wide).transpose(-2, -1) * self.scale
+            return q.to(self._wide()) @ k.to(self._wide()).transpose(-2, -1) * self.scale
 
 
 class AttentionRecorder:
@@ -64,14 +81,23 @@ class AttentionRecorder:
                 )
             self._layers.append(attention)
 
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[list[QueriesAndKeys]]:
+    def recording(self) -> contextlib.AbstractContextManager[list[QueriesAndKeys]]:
         """The list fills in the order in which the layers run."""
-        seen: list[QueriesAndKeys] = []
+        return self._noting(lambda layer: layer)
+
+    def reading(
+        self, read: Callable[[QueriesAndKeys], Tensor]
+    ) -> contextlib.AbstractContextManager[list[Tensor]]:
+        """As `recording`, but only what ``read`` makes of a layer stays; it runs without gradient."""
+        return self._noting(torch.no_grad()(read))
+
+    @contextlib.contextmanager
+    def _noting(self, note: Callable[[QueriesAndKeys], T]) -> Iterator[list[T]]:
+        seen: list[T] = []
 
         def keep(attention: Attention) -> object:
             def hook(_module: nn.Module, _given: object, qkv: Tensor) -> None:
-                seen.append(queries_and_keys(attention, qkv))
+                seen.append(note(queries_and_keys(attention, qkv)))
 
             return hook
 

@@ -9,6 +9,6 @@ from torch import Tensor
 
 
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """No autocast inside, on this tensor's device; on meta, which has none, nothing at all."""
+    """No autocast inside, on this tensor's device; on a device that has none (meta), nothing at all."""
     device = tensor.device.type
-    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
 
-from fgvc.checkpoints.ledger import Ledger
+import torch
+from torch import Tensor, nn
+
+from fgvc.checkpoints.ledger import Ledger, Settings
+from fgvc.checkpoints.loading import vit_spec
+from fgvc.methods import ModelSpec
 
 #: Dropout after the position embedding and in the MLP (configs.py).
 DROPOUT = 0.1
@@ -53,3 +57,28 @@ def take_block(ledger: Ledger, prefix: str) -> dict[str, Tensor]:
         block[f"attn.qkv.{kind}"] = torch.cat(parts)
         block |= {f"{ours}.{kind}": ledger.take(f"{prefix}{theirs}.{kind}") for theirs, ours in _RENAMED}
     return block
+
+
+def encoder_spec(state: dict[str, Tensor], settings: Settings, num_classes: int, **more: Any) -> ModelSpec:
+    """The geometry of what `take_encoder` returned, checked against the config's names for it.
+
+    Args:
+        more: as of `vit_spec`.
+
+    Raises FgvcError when config and shapes contradict each other.
+    """
+    settings.agree("mlp_dim", state["blocks.0.mlp.fc1.weight"].shape[0])
+    width = state["cls_token"].shape[-1]
+    return vit_spec(
+        state,
+        settings,
+        num_classes=num_classes,
+        heads=settings.get("num_heads", max(width // 64, 1)),
+        default_dropout=DROPOUT,
+        **more,
+    )
+
+
+def smoothed_cross_entropy(settings: Settings) -> nn.CrossEntropyLoss:
+    """What upstream trains with (``smoothing_value``)."""
+    return nn.CrossEntropyLoss(label_smoothing=float(settings.get("smoothing_value", 0.0)))

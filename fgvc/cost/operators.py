@@ -72,7 +72,7 @@ KINDS: tuple[OpKind, ...] = (
     _kind("activation", 4, "output", "sigmoid log_sigmoid_forward hardswish"),
     _kind("activation", 5, "output", "silu"),
     _kind("activation", 8, "output", "gelu mish"),
-    _kind("softmax", 5, "output", "_softmax _safe_softmax _log_softmax"),
+    _kind("softmax", 5, "output", "softmax _softmax _safe_softmax _log_softmax"),
     _kind(
         "normalisation",
         5,

@@ -123,6 +123,13 @@ def _matmul(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     return int(prod(get_shape(outputs[0])) * get_shape(inputs[0])[-1])
 
 
+@register_handler("aten::mm")
+@register_handler("aten::bmm")
+def _into_a_buffer(inputs: Sequence[Any], _outputs: Sequence[Any]) -> int:
+    """As fvcore's own, but the result may have been written to a given tensor, the third input."""
+    return int(prod(get_shape(inputs[0])) * get_shape(inputs[1])[-1])
+
+
 @register_handler("aten::mv")
 @register_handler("aten::dot")
 @register_handler("aten::vdot")

@@ -42,6 +42,19 @@ def test_the_cls_row_is_the_first_row_of_each_map() -> None:
         torch.testing.assert_close(layer.cls_row(), whole_map(block.attn, seen)[:, :, 0])
 
 
+def test_the_cls_column_is_the_share_of_each_query_among_all() -> None:
+    """softmax over queries of the whole score matrix, first column; also where q and k are normalised."""
+    for shape in ({}, {"qk_norm": True}):
+        torch.manual_seed(0)
+        backbone = TokenBackbone("vit_pico_patch16_224", 64, shape=shape).double().eval()
+        images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+        with torch.no_grad(), AttentionRecorder(backbone.blocks).recording() as layers:
+            backbone(images)
+        for layer in layers:
+            scores = layer.q @ layer.k.mT * layer.scale
+            torch.testing.assert_close(layer.cls_column(), scores.softmax(dim=-2)[:, :, :, 0])
+
+
 def test_nothing_is_recorded_after_the_recording() -> None:
     backbone = TokenBackbone("vit_pico_patch16_224", 64).eval()
     with torch.no_grad():

@@ -35,12 +35,10 @@ COPY = [
         for d in ["dafb", "dogs", "flowers", "food", "inat17", "moe", "nabirds", "pets", "vegfru"]
     ),
     *(
-        "methods/resnet101",
-        "methods/cal_resnet101",
-        "methods/vit_b16",
-        "methods/glsim_vit_b16",
-        "recipes/glsim_medium",
+        f"methods/{m}"
+        for m in ["resnet101", "cal_resnet101", "vit_b16", "glsim_vit_b16", "transfg_vit_b16", "ffvt_vit_b16"]
     ),
+    "recipes/glsim_medium",
     "weights/vit_base_patch16_224.orig_in21k",
 ]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fgvc.backbones.closed_form import block_macs, embedding_macs, encoder_macs
 from fgvc.backbones.features import FeatureBackbone
-from fgvc.backbones.timm_models import VisionTransformer, build_timm
+from fgvc.backbones.timm_models import VisionTransformer, build_timm, parameter_count
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.config.project import Project
 from fgvc.cost import closed_form, count_dispatch, count_fvcore, quick_macs, register_handler
@@ -90,7 +90,7 @@ def test_the_counts_agree_for_every_method(method: str, backbone: str, size: int
 
 @pytest.mark.parametrize("image_size", [112, 224, 448])
 @pytest.mark.parametrize("backbone", [PICO, "vit_small_patch16_224", "vit_base_patch16_224"])
-@pytest.mark.parametrize("method", ["vit", "glsim", "simtrans"])
+@pytest.mark.parametrize("method", ["vit", "glsim", "transfg", "ffvt", "simtrans"])
 def test_closed_form_is_exact_for_plain_vits(method: str, backbone: str, image_size: int) -> None:
     model = _on_meta(method, backbone, image_size)
     assert closed_form(model).macs == count_dispatch(model, image_size).macs
@@ -144,6 +144,46 @@ def test_glsim_costs_two_passes_an_aggregator_and_next_to_nothing_for_choosing()
     assert count_dispatch(twice, 224).macs == 2 * (count_dispatch(once, 224).macs - head) + aggregator + head
     assert twice.selection_macs() == 768 * 196
     assert (once.forward_passes(), twice.forward_passes()) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "transfg_g", "ffvt_g"),
+    [(224, 16, 16.206, 17.081), (448, 16, 72.159, 72.974), (224, 12, 27.385, None), (448, 12, 139.502, None)],
+)
+def test_transfg_and_ffvt_cost_less_than_their_vit(
+    size: int, stride: int, transfg_g: float, ffvt_g: float | None
+) -> None:
+    """ViT-B/16, 200 classes: GMACs by hand; the last block sees 13 or 133 tokens. No parameter is added."""
+    tokens, rest = 1 + ((size - 16) // stride + 1) ** 2, 768 * 200
+    embedding, block = 3 * 16**2 * 768 * (tokens - 1), 12 * tokens * 768**2 + 2 * tokens**2 * 768
+    few = {m: 12 * m * 768**2 + 2 * m**2 * 768 for m in (13, 133)}
+    transfg = _on_meta("transfg", "vit_base_patch16_224", size, classes=200, patch_stride=stride)
+    chosen = tokens * 768 + 10 * 12 * tokens**2
+    macs = count_dispatch(transfg, size).macs
+    assert macs == embedding + 11 * block + few[13] + chosen + rest
+    assert (transfg.selection_macs(), round(macs / 1e9, 3)) == (chosen, transfg_g)
+    if ffvt_g is not None:
+        ffvt = _on_meta("ffvt", "vit_base_patch16_224", size, classes=200)
+        macs = count_dispatch(ffvt, size).macs
+        assert macs == embedding + 11 * block + few[133] + 11 * 2 * tokens * 768 + rest
+        assert (ffvt.selection_macs(), round(macs / 1e9, 3)) == (11 * 2 * tokens * 768, ffvt_g)
+        vit = _on_meta("vit", "vit_base_patch16_224", size, classes=200)
+        assert parameter_count(vit) == parameter_count(ffvt) == parameter_count(transfg)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("transfg", {"attention": "recomputed", "patch_stride": None}),
+        ("ffvt", {"include_cls": False, "num_token": 5}),
+        ("ffvt", {"feature_fusion": False}),
+    ],
+)
+def test_all_counts_follow_the_options_of_transfg_and_ffvt(method: str, options: dict[str, Any]) -> None:
+    model = create_model(method, backbone=PICO, num_classes=20, image_size=112, **options)
+    dispatch = count_dispatch(model, 112)
+    assert closed_form(model).macs == dispatch.macs == count_fvcore(model, 112).macs
+    assert not dispatch.uncounted_ops
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,20 @@ BACKBONES: dict[str, list[Case]] = {
         ),
     ],
     "cnn": [Case("tf_efficientnet_lite0"), Case("test_resnet", options={"head_init": "default"})],
+    "ffvt": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"num_token": 3, "include_cls": False, "last_block_init": "pretrained"}),
+        Case("test_vit", options={"feature_fusion": False}),
+    ],
     "glsim": [
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
+    ],
+    "transfg": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"patch_stride": None, "contrast_weight": 0.0}),
+        Case("test_vit", options={"last_block_init": "pretrained", "contrast_weight": 0.1}),
     ],
     # Without the graph's own dropout, which would pass for coupling.
     "simtrans": [
