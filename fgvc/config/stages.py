@@ -50,7 +50,7 @@ STAGES: dict[str, Stage] = {
         1, ("training", "data/loading.py", "data/transforms.py", "provenance/digests.py", *_MODEL)
     ),
     "evaluate": Stage(1, ("evaluation", "data/loading.py", "data/transforms.py", *_MODEL)),
-    "cost": Stage(1, ("cost", *_MODEL)),
+    "cost": Stage(2, ("cost", *_MODEL)),
     "table": Stage(1, ("reporting", "evaluation/statistics.py")),
 }
 

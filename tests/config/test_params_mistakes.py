@@ -141,7 +141,7 @@ IMPOSSIBLE_VALUES = [
     Mistake(
         "published",
         "glsim_table4",
-        "variant: null",
+        "variant: cal_resnet101",
         "variant: resnet101",
         ("two columns name the variant 'resnet101'",),
         None,
