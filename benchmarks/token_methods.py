@@ -2,8 +2,8 @@
 
 What a method has to do is less than the plain pass (its last block sees few tokens) or more (overlapping
 patches). The necessary ratio is that of the multiply-accumulates of the two; each name says it. A plain ViT
-on overlapping patches shows what of a method's time is not its own: attention's share grows with the square of
-the tokens, and a multiply-accumulate of attention takes longer than one of a linear layer.
+on overlapping patches shows what of a method's time is not its own: attention's share grows with the square
+of the tokens, and a multiply-accumulate of attention takes longer than one of a linear layer.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from typing import Any
 
@@ -14,6 +15,17 @@ from fgvc.errors import UnknownNameError
 _KINDS: tuple[Kind, ...] = tuple(FOLDERS)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as they were written."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in text else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def describe_name(project: Project, name: str, as_json: bool) -> str:
     """What ``name`` stands for, as YAML (or JSON). Names are looked for among variants, method classes,
     datasets (and aliases), suites, weights, recipes, tables, figures and published tables, in this order.
@@ -23,7 +35,7 @@ def describe_name(project: Project, name: str, as_json: bool) -> str:
     kind, facts = _facts(project, name)
     if as_json:
         return json.dumps({"kind": kind, "name": name, **facts}, indent=2, ensure_ascii=False)
-    text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return f"# {kind} {name}\n{text}".rstrip("\n")
 
 
@@ -83,7 +95,7 @@ def _class(name: str) -> dict[str, Any]:
     from fgvc.methods import method_class
 
     cls = method_class(name)
-    return {"about": (cls.__doc__ or "").strip(), "module": cls.__module__, "options": _options(name)}
+    return {"about": inspect.cleandoc(cls.__doc__ or ""), "module": cls.__module__, "options": _options(name)}
 
 
 def _options(name: str) -> dict[str, Any]:

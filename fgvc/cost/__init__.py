@@ -5,7 +5,7 @@ A method adds its own formula by overriding `Method.closed_form_macs`, what it s
 """
 
 from fgvc.cost.closed_form import ClosedForm, closed_form
-from fgvc.cost.dispatch import DispatchCount, count_dispatch
+from fgvc.cost.dispatch import DispatchCount, count_dispatch, count_products
 from fgvc.cost.record import AGREEMENT_PCT, cost_record, quick_macs, write_cost
 from fgvc.cost.tracing import TraceCount, count_fvcore, register_handler
 
@@ -18,6 +18,7 @@ __all__ = [
     "cost_record",
     "count_dispatch",
     "count_fvcore",
+    "count_products",
     "quick_macs",
     "register_handler",
     "write_cost",

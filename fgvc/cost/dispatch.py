@@ -72,6 +72,15 @@ def count_dispatch(model: nn.Module, image_size: int) -> DispatchCount:
     )
 
 
+def count_products(network: nn.Module, image_size: int) -> int:
+    """MACs alone of one image's pass through a network; see `count_dispatch`."""
+    with evaluating(network), plain_operators():
+        image = sample_image(image_size, next(network.parameters()).device)
+        with FlopCounterMode(display=False, custom_mapping=EXTRA_PRODUCTS) as products:
+            network(image)
+    return int(products.get_total_flops()) // 2
+
+
 class _OtherOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what is no matrix product, and the bytes that all computing operators write."""
 

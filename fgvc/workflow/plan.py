@@ -118,12 +118,14 @@ class _Costs:
         with torch.device("meta"):
             model = build_variant(self.project, job.method, job.size, classes, with_weights=False)
         scalars = sum(tensor.numel() for tensor in model.state_dict().values())
-        macs = model.closed_form_macs()
-        if macs is None:  # counting takes longer than a formula
-            from fgvc.cost import quick_macs
+        whole = model.closed_form_macs()
+        if whole is None:  # the network once, without heads and choices: enough for "about", and quick
+            from fgvc.cost import count_products
 
-            macs = quick_macs(self.project, job.method, job.size, classes)
-        training_macs = macs * model.training_passes() / model.forward_passes()
+            one_pass = float(count_products(model.backbone, job.size))
+        else:
+            one_pass = whole / model.forward_passes()
+        training_macs = one_pass * model.training_passes()
         return {"training_macs": training_macs, "checkpoint_bytes": 4 * scalars}
 
 

@@ -1,5 +1,9 @@
 """Fixtures that the tests of several methods share."""
 
-from goldenkit import golden
+import pytest
+
+pytest.register_assert_rewrite("goldenkit")
+
+from goldenkit import golden  # noqa: E402
 
 __all__ = ["golden"]

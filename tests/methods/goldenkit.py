@@ -12,6 +12,8 @@ import pytest
 import safetensors.torch
 from torch import Tensor, nn
 
+Record = Callable[[str, object], None]
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -28,16 +30,20 @@ def golden(shared: Path, request: pytest.FixtureRequest) -> Golden:
     return Golden(json.loads(file.with_suffix(".json").read_text()), safetensors.torch.load_file(file))
 
 
-def compare(got: dict[str, Tensor], golden: Golden, record_property: Callable[[str, object], None]) -> None:
-    """Every output of the fixture is there; floats within 1e-4 · max(1, max|ref|), integers exactly."""
+def compare(got: dict[str, Tensor], golden: Golden, record_property: Record) -> None:
+    """Every output of the fixture is there; floats within 1e-4 · max(1, max|ref|), integers exactly.
+
+    Gradients, of which only CAL's fixture has some, within ten times as much, as its JSON says.
+    """
     expected = golden.part("out.")
     assert set(expected) == set(golden.facts["outputs"])
     assert set(expected) - set(got) == set()
     wrong = {}
     for name, reference in expected.items():
         assert got[name].shape == reference.shape, name
-        difference = (got[name].double() - reference.double()).abs().max().item()
-        limit = 1e-4 * max(1.0, reference.abs().max().item()) if reference.is_floating_point() else 0.0
+        difference = (got[name].detach().double() - reference.double()).abs().max().item()
+        share = 1e-3 if ".grad_" in name else 1e-4
+        limit = share * max(1.0, reference.abs().max().item()) if reference.is_floating_point() else 0.0
         record_property(name, difference)
         print(f"{golden.facts['fixture']:20} {name:14} {difference:.2e} (limit {limit:.1e})")
         if not difference <= limit:

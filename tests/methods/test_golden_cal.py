@@ -5,15 +5,9 @@ The state is loaded with `from_upstream`. A training step is given the numbers t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import pytest
-import safetensors.torch
 import torch
+from goldenkit import Golden, Record, compare
 from torch import Tensor, nn
 
 from fgvc.checkpoints import from_upstream
@@ -22,46 +16,12 @@ from fgvc.methods.base import MethodOutput
 from fgvc.methods.bilinear import bilinear_pool, uniform_pool
 from fgvc.methods.cal import CAL, Range, TrainingDraws
 
-Record = Callable[[str, object], None]
 
-
-@dataclass(frozen=True)
-class Golden:
-    facts: dict[str, Any]
-    tensors: dict[str, Tensor]
-
-    def part(self, prefix: str) -> dict[str, Tensor]:
-        return {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
-
-    def model(self, eval_mode: str) -> CAL:
-        config = {**self.facts["config"], "eval_mode": eval_mode}
-        model = from_upstream(self.facts["method"], self.part("state."), config)
-        assert isinstance(model, CAL) and not model.training
-        return model
-
-
-@pytest.fixture
-def golden(shared: Path, request: pytest.FixtureRequest) -> Golden:
-    file = shared / "golden" / f"{request.param}.safetensors"
-    return Golden(json.loads(file.with_suffix(".json").read_text()), safetensors.torch.load_file(file))
-
-
-def compare(got: dict[str, Tensor], golden: Golden, record_property: Record) -> None:
-    """Every output is there; floats within 1e-4 (gradients 1e-3) · max(1, max|ref|), integers exactly."""
-    expected = golden.part("out.")
-    assert set(expected) == set(golden.facts["outputs"])
-    assert set(expected) - set(got) == set()
-    wrong = {}
-    for name, reference in expected.items():
-        assert got[name].shape == reference.shape, name
-        difference = (got[name].detach().double() - reference.double()).abs().max().item()
-        share = 1e-3 if ".grad_" in name else 1e-4
-        limit = share * max(1.0, reference.abs().max().item()) if reference.is_floating_point() else 0.0
-        record_property(name, difference)
-        print(f"{golden.facts['fixture']:14} {name:28} {difference:.2e} (limit {limit:.1e})")
-        if not difference <= limit:
-            wrong[name] = (difference, limit)
-    assert wrong == {}
+def model_of(golden: Golden, eval_mode: str) -> CAL:
+    config = {**golden.facts["config"], "eval_mode": eval_mode}
+    model = from_upstream(golden.facts["method"], golden.part("state."), config)
+    assert isinstance(model, CAL) and not model.training
+    return model
 
 
 # --- evaluation -----------------------------------------------------------------------------------
@@ -72,7 +32,7 @@ def evaluated(golden: Golden) -> dict[str, Tensor]:
     images, outputs = golden.tensors["input"], {}
     seen: dict[str, Tensor] = {}
     for mode in ("none1", "single2", "multi8"):
-        model = golden.model(mode)
+        model = model_of(golden, mode)
         if mode == "none1":
             for name, module in (("features", model.backbone), ("attention_maps", model.attentions)):
                 module.register_forward_hook(lambda _m, _in, out, name=name: seen.update({name: out}))
@@ -144,7 +104,7 @@ class Recorded(TrainingDraws):
 def trained(golden: Golden) -> dict[str, Tensor]:
     """One step with the recorded draws: what it makes, its losses, gradients, and the centres after it."""
     drawn = golden.part("out.train.")
-    model = golden.model("none1").train()
+    model = model_of(golden, "none1").train()
     model.draws = Recorded(drawn)
     assert model.centers is not None
     model.centers.center.copy_(golden.tensors["feature_center"])
