@@ -3,7 +3,8 @@
 What a method has to do is less than the plain pass (its last block sees few tokens) or more (overlapping
 patches). The necessary ratio is that of the multiply-accumulates of the two; each name says it. A plain ViT
 on overlapping patches shows what of a method's time is not its own: attention's share grows with the square
-of the tokens, and a multiply-accumulate of attention takes longer than one of a linear layer.
+of the tokens, and a multiply-accumulate of attention takes longer than one of a linear layer. One whose
+attention is not fused shows what it costs to have all maps at all, which TransFG needs and FFVT does not.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ METHODS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
-class OverlappingViT(nn.Module):
-    """timm's blocks and a linear head on overlapping patches, and nothing else."""
+class PlainViT(nn.Module):
+    """timm's blocks and a linear head, on patches that may overlap, and with unfused attention if need be."""
 
-    def __init__(self, size: int, stride: int) -> None:
+    def __init__(self, size: int, stride: int, *, fused: bool) -> None:
         super().__init__()
         self.backbone = TokenBackbone(BACKBONE, size, patch_stride=stride)
+        for block in self.backbone.blocks:
+            block.attn.fused_attn = fused
         self.head = nn.Linear(self.backbone.width, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -45,19 +48,21 @@ class OverlappingViT(nn.Module):
 def run() -> Iterator[Ratio]:
     """Goal: at most 1.1 times the necessary ratio."""
     for size, batch in SHAPES:
-        yield from _overlap_alone(size, batch)
+        for stride, fused in ((16, False), (12, True), (12, False)):
+            yield from _plain(size, batch, stride, fused)
     for title, method, options in METHODS:
         for size, batch in SHAPES:
             yield from _both(title, method, options, size, batch)
 
 
-def _overlap_alone(size: int, batch: int) -> Iterator[Ratio]:
+def _plain(size: int, batch: int, stride: int, fused: bool) -> Iterator[Ratio]:
     torch.manual_seed(0)
     images, targets = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
-    ours = OverlappingViT(size, stride=12)
+    ours = PlainViT(size, stride, fused=fused)
     theirs: nn.Module = timm.create_model(BACKBONE, num_classes=CLASSES, img_size=size)
     plain = TokenBackbone(BACKBONE, size)
-    name = f"vit, overlap 12, {size} px, batch {batch}"
+    kind = ("no overlap" if stride == 16 else f"overlap {stride}") + ("" if fused else ", unfused")
+    name = f"vit, {kind}, {size} px, batch {batch}"
     name += f" (necessary {encoder_macs(ours.backbone) / encoder_macs(plain):.2f})"
 
     def loss(model: nn.Module, x: Tensor) -> Tensor:

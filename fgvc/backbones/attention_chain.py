@@ -27,7 +27,7 @@ ATTENTIONS = ("auto", "kept", "recomputed")
 
 #: Bytes that kept maps may take, and bytes from which on another image in the group gains nothing.
 _MOST_KEPT = {"cpu": 96 * 2**20, "cuda": 1024 * 2**20}
-_ENOUGH_KEPT = {"cpu": 16 * 2**20, "cuda": 1024 * 2**20}
+_ENOUGH_KEPT = {"cpu": 28 * 2**20, "cuda": 1024 * 2**20}
 
 
 class LayerAttention(Protocol):
@@ -182,7 +182,8 @@ class _Plan:
         else:  # queries, keys and values of the other layers stay as well
             images = most // (len(blocks) * 3 * length * width * tokens.element_size())
             images = 1 if kept_layers else images
-        return cls(min(count, max(1, images)), kept_layers, heads)
+        groups = -(-count // max(1, images))
+        return cls(-(-count // max(1, groups)), kept_layers, heads)  # of one size, as far as that goes
 
     def buffer(self, tokens: Tensor) -> Tensor:
         """[layers, images, H, S, S], with whatever the memory holds."""
