@@ -17,9 +17,7 @@ def read_lists(layout: MatListsLayout, folder: Folder) -> Layout:
     missing file or variable, lists of unequal length, a path or a class that cannot be.
     """
     files = _Files(folder)
-    rows: dict[str, list[Row]] = {
-        part: _listed(spec, layout, files) for part, spec in layout.lists.items()
-    }
+    rows: dict[str, list[Row]] = {part: _listed(spec, layout, files) for part, spec in layout.lists.items()}
     support = [spec.file for spec in layout.lists.values()]
     names = names_from_paths(all_rows(rows), folder.classes)
     if layout.class_names:
