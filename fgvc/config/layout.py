@@ -111,7 +111,8 @@ class MatList(Model):
     """
 
     file: InnerPath
-    paths: str = Field(description="variable of paths below image_root")
+    folder: InnerPath = Field(".", description="below image_root; what the paths are relative to")
+    paths: str = Field(description="variable of paths")
     classes: str = Field(description="variable of class ids, from 1")
     where: str | None = Field(None, description="variable of 0 and 1 that tells which images are meant")
     equals: Literal[0, 1] = Field(1, description="the value of 'where' that means this part")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fgvc.config.layout import MatList, MatListsLayout, MatNumbersLayout
-from fgvc.data.layouts.base import Folder, Layout, all_rows, listed_once, names_from_paths
+from fgvc.data.layouts.base import Folder, Layout, all_rows, below, listed_once, names_from_paths
 from fgvc.data.lists import Row, last_parts
 from fgvc.errors import FgvcError
 
@@ -49,7 +49,8 @@ def _listed(spec: MatList, layout: MatListsLayout, files: _Files) -> list[Row]:
             if int(flag) == spec.equals:
                 ours = folder.class_id(int(class_id), 1, file)
                 short = last_parts(str(path), layout.path_parts)
-                rows.append((ours, folder.path(short, layout.image_root, file)))
+                own = folder.path(short, spec.folder, file)
+                rows.append((ours, below(layout.image_root, own)))
     return listed_once(rows, folder.show(file))
 
 
