@@ -249,3 +249,46 @@ def test_the_ultra_fine_sets_with_and_without_their_published_lists(
     assert fetch(project, name, tmp_path / "mirror", replace=True).notes == []
     record = prepare_splits(project, name)
     assert (record["provenance"], record["lists"]) == ("published", "published")
+
+
+# --- docs/datasets.md ------------------------------------------------------------------------------
+
+
+def row_of(name: str) -> list[str]:
+    """What docs/datasets.md must say of a dataset, column by column."""
+    dataset = HERE.dataset(name)
+    downloads = dataset.source.downloads if dataset.source.kind == "archive" else []
+    checks = ["SHA-256" if d.sha256 else "MD5" if d.md5 else "nothing" for d in downloads]
+    if dataset.source.tree_sha256:
+        checks = ["tree digest"]
+    counts = [f"{dataset.expected[part].rows:,}" if part in dataset.expected else "?" for part in COUNTED]
+    digests = sum(facts.sha256 is not None for facts in dataset.expected.values())
+    derived = "not tested"
+    if name in MADE:
+        derived = "train_val, test" if name in UNDETERMINED else "all four"
+        derived += "" if name in OWN_IDS else "; ids taken"
+    elif dataset.published and dataset.split.provenance == "ours":
+        derived = "no"
+    elif dataset.published is None:
+        derived = "nothing to compare"
+    kind = dataset.layout.kind
+    return [
+        f"`{name}`",
+        f"{dataset.classes:,}",
+        *counts,
+        dataset.access.replace("_", " "),
+        f"`{kind}`",
+        ", ".join(dict.fromkeys(checks)) or "–",
+        f"{digests} of 4",
+        derived,
+    ]
+
+
+COUNTED = ("train_val", "test")
+
+
+@pytest.mark.parametrize("name", sorted(set(HERE.names("dataset")) - {"typefaces"}))
+def test_the_page_of_datasets_says_what_their_files_say(name: str) -> None:
+    page = (HERE.root / "docs/datasets.md").read_text()
+    rows = [[cell.strip() for cell in text.strip("|").split("|")] for text in page.splitlines()]
+    assert row_of(name) in rows, " | ".join(row_of(name))
