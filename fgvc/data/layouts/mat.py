@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from fgvc.config.layout import MatList, MatListsLayout, MatNumbersLayout
@@ -127,17 +129,14 @@ def _scalar(item: Any, shown: str, name: str) -> Any:
     return item
 
 
-class _entry:  # noqa: N801 -- used as `with _entry(...)`
-    """Says in errors which entry of a variable they are about; numbers that are none become errors."""
-
-    def __init__(self, files: _Files, file: str, variable: str, number: int) -> None:
-        self.shown, self.key = files.folder.show(file), f"{variable}({number})"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, FgvcError):
-            error.key = error.key or self.key
-        elif isinstance(error, ValueError | TypeError):
-            raise FgvcError("the entry is not an integer", file=self.shown, key=self.key) from None
+@contextlib.contextmanager
+def _entry(files: _Files, file: str, variable: str, number: int) -> Iterator[None]:
+    """Says in errors which entry of a variable they are about; a number that is none becomes an error."""
+    key = f"{variable}({number})"
+    try:
+        yield
+    except FgvcError as error:
+        error.key = error.key or key
+        raise
+    except (ValueError, TypeError):
+        raise FgvcError("the entry is not an integer", file=files.folder.show(file), key=key) from None
