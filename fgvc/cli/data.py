@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +34,8 @@ def fetch(
     )
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
+    if done.record.unverified:
+        print(f"warning: nobody verified: {'; '.join(done.record.unverified)}", file=sys.stderr)
     if as_json:
         print(json.dumps(done.record.model_dump(mode="json"), indent=2))
         return
@@ -55,8 +57,14 @@ def split(dataset: DatasetName, as_json: AsJson = False) -> None:
         print(json.dumps(record, indent=2))
         return
     sizes = ", ".join(f"{part} {facts['rows']}" for part, facts in record["parts"].items())
-    print(f"{name}: {sizes} images; split: {record['provenance']}")
+    print(f"{name}: {sizes} images; split: {record['provenance']}{_same_parts(record)}")
     print(project.paths.shown(project.paths.split_record(name)))
+
+
+def _same_parts(record: dict[str, Any]) -> str:
+    """Which parts of a split that is ours are the published ones all the same."""
+    same = [part for part, facts in record["parts"].items() if facts["matches_expected"]]
+    return f" ({' and '.join(same)} as published)" if same and record["provenance"] == "ours" else ""
 
 
 @data_app.command(epilog=example("fgvc data stats typefaces"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fgvc.config.dataset import SplitName
+from fgvc.config.layout import SplitName
 from fgvc.config.project import Project
 from fgvc.provenance.files import read_json
 

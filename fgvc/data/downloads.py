@@ -74,6 +74,23 @@ def obtain_all(project: Project, name: str, mirror: Path | None, progress: Progr
     return [places.obtain(download, progress) for download in dataset.source.downloads]
 
 
+def obtain_published(
+    project: Project, name: str, mirror: Path | None, progress: Progress
+) -> tuple[list[Obtained], str | None]:
+    """The published lists of a dataset, all or none of them; and why there are none.
+
+    They are no must: without them the archive's own lists serve.
+    """
+    places = _Places(project, name, mirror_folder(project, mirror))
+    obtained: list[Obtained] = []
+    for download in project.dataset(name).published_downloads():
+        try:
+            obtained.append(places.obtain(download, progress))
+        except FgvcError as error:
+            return [], error.problem
+    return obtained, None
+
+
 class _Places:
     """Where files of one dataset are looked for."""
 

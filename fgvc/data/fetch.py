@@ -193,7 +193,10 @@ class _Job:
             # Out of the way by a rename; it goes with the staging folder.
             self.folder.replace(self.staging / "old")
         staged.tree.replace(self.folder)
-        return self._write_records(contents, staged.source, "fetched")
+        fetched = self._write_records(contents, staged.source, "fetched")
+        if staged.no_lists:
+            fetched.notes.append(f"why the published lists are not here: {staged.no_lists}")
+        return fetched
 
     def _wrong_tree(self, contents: Contents, staged: Staged, reference: str) -> FgvcError:
         unchecked = [item for item in staged.obtained if not item.checked]
@@ -225,7 +228,7 @@ class _Job:
             notes=notes,
         )
         write_index(self.project, self.name, DataIndex(record, contents.images))
-        return Fetched(record, outcome, notes)
+        return Fetched(record, outcome, list(notes))
 
     def _described(self) -> dict[str, Any]:
         """What the record repeats from the YAML."""
@@ -244,6 +247,11 @@ class _Job:
             notes.append(
                 "the pictures differ from the reference (another Pillow, FreeType or matplotlib draws them a "
                 "little differently); numbers are not comparable to the last digit"
+            )
+        if self.dataset.published and not contents.layout.published:
+            notes.append(
+                "the published lists are not here: the split follows the archive, and is called published "
+                "only where its digests are"
             )
         if contents.layout.ignored:
             count, first = len(contents.layout.ignored), contents.layout.ignored[0]

@@ -11,9 +11,9 @@ from fgvc.config.dataset import ArchiveSource, FolderSource, GeneratedSource
 from fgvc.config.project import Project
 from fgvc.data import generated
 from fgvc.data.archives import unpack
-from fgvc.data.downloads import Obtained, copy_plain, obtain_all
+from fgvc.data.downloads import Obtained, copy_plain, obtain_all, obtain_published
 from fgvc.data.images import hash_files, inspect_images
-from fgvc.data.layouts import Layout, class_folders, layout_of
+from fgvc.data.layouts import Layout, layout_of
 from fgvc.data.progress import Progress
 from fgvc.data.records import ImageEntry, SourceFile, SourceRecord, support_digests
 from fgvc.data.threads import in_threads
@@ -33,11 +33,15 @@ class Contents:
 
 @dataclass(frozen=True)
 class Staged:
-    """Files put together in ``tree``, not yet looked through."""
+    """Files put together in ``tree``, not yet looked through.
+
+    ``no_lists`` says why the published lists, which a fetch can do without, are not among them.
+    """
 
     tree: Path
     source: SourceRecord
     obtained: list[Obtained] = field(default_factory=list)
+    no_lists: str | None = None
 
 
 def inspect(project: Project, name: str, folder: Path, progress: Progress) -> Contents:
@@ -72,6 +76,8 @@ def _stage_archives(
     project: Project, name: str, mirror: Path | None, staging: Path, tree: Path, progress: Progress
 ) -> Staged:
     obtained = obtain_all(project, name, mirror, progress)
+    published, why_not = obtain_published(project, name, mirror, progress)
+    obtained += published
     for number, item in enumerate(obtained):
         if item.download.unpack:
             into = staging / f"archive{number}"
@@ -92,7 +98,7 @@ def _stage_archives(
         )
         for item in obtained
     ]
-    return Staged(tree, SourceRecord(kind="archive", files=files), obtained)
+    return Staged(tree, SourceRecord(kind="archive", files=files), obtained, why_not)
 
 
 def _merge(source: Path, target: Path, item: Obtained) -> None:
@@ -130,8 +136,7 @@ def _link_folder(project: Project, name: str, source: FolderSource, tree: Path, 
             cure="correct the path",
         )
     dataset = project.dataset(name)
-    is_lists = dataset.layout.kind == "lists"
-    layout = layout_of(dataset, folder, str(folder)) if is_lists else class_folders(folder, str(folder))
+    layout = layout_of(dataset, folder, str(folder))
     paths = [*layout.class_of(), *layout.support_files]
     for place in sorted({(tree / path).parent for path in paths}):
         place.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from fgvc.evaluation.statistics import ALPHA, RESAMPLES
 from fgvc.reporting.cells import CellTable, average, rank
 from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note, letter, method_headings
 from fgvc.reporting.published_cells import Beside
+from fgvc.reporting.split_label import split_note
 
 METRIC_NAMES = {
     "top1_pct": "top-1 accuracy",
@@ -155,9 +156,7 @@ def _row_notes(
     notes: list[Note] = []
     for name in cells.datasets:
         dataset = project.dataset(name)
-        told = []
-        if dataset.split.provenance == "ours":
-            told.append(f"{dataset.title}: the split is ours, neither official nor published.")
+        told = [text for text in [split_note(project, name)] if text]
         seen = _pretrained_on(project, dataset.pretraining_overlap, headings)
         told += [
             f"{dataset.title} shares images with {images}, seen in pre-training by {methods}: read with care."

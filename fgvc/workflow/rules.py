@@ -52,7 +52,9 @@ class Rules:
     def dataset_sha256(self, dataset: str) -> str:
         """Digest of what a dataset's YAML says about its source, layout and splits."""
         facts = self.project.dataset(dataset).model_dump(
-            mode="json", include={"classes", "source", "layout", "split", "expected"}
+            mode="json",
+            include={"classes", "source", "layout", "published", "split", "expected"},
+            exclude_defaults=True,  # so that a new optional key reruns nothing
         )
         return value_sha256([facts, version("data")])
 

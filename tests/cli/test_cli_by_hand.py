@@ -86,7 +86,23 @@ def test_an_alias_is_the_dataset(tmp_path: Path) -> None:
     change(root, "datasets/grocery35", aliases=["greens"])
     said = fgvc(root, "data", "fetch", "greens", "--mirror", "DIR").check()
     assert said.out.splitlines()[-1] == "data/grocery35.json"
+    assert "warning: nobody verified: the size of the public archive" in said.err
     assert not (root / "data/greens").exists()
+
+
+def test_a_split_that_is_ours_names_the_parts_that_are_not(tmp_path: Path) -> None:
+    root = make_small(tmp_path / "project")
+    fgvc(root, "data", "add", "my_fruit", "path/to/folder").check()
+    fgvc(root, "data", "fetch", "my_fruit").check()
+    parts = json.loads(fgvc(root, "data", "split", "my_fruit", "--json").check().out)["parts"]
+    expected = {
+        part: {"rows": facts["rows"], "sha256": facts["list_sha256"]} for part, facts in parts.items()
+    }
+    for part in ("train", "val"):
+        expected[part]["sha256"] = "0" * 64
+    change(root, "datasets/my_fruit", expected=expected)
+    said = fgvc(root, "data", "split", "my_fruit").check().out
+    assert "split: ours (train_val and test as published)" in said
 
 
 def test_pictures_of_ones_own(tmp_path: Path) -> None:

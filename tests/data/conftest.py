@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datakit import CLASSES, PER_CLASS, Handler, HTTPServer, Server, Toy, pack, picture, toy_files, toy_yaml
+import yaml
+from archivekit import Archive
+from datakit import (
+    CLASSES,
+    PER_CLASS,
+    Handler,
+    HTTPServer,
+    MakeSmall,
+    Server,
+    Toy,
+    pack,
+    picture,
+    toy_files,
+    toy_yaml,
+)
 
 from fgvc.config.project import Project
+
+SHIPPED = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -46,6 +63,33 @@ def class_folder(tmp_path: Path) -> Path:
         for number in range(PER_CLASS):
             (root / name / f"{name}{number}.jpg").write_bytes(picture(7 * number + 50 * class_id))
     return root
+
+
+@pytest.fixture
+def small(project_factory: Callable[..., Project], tmp_path: Path) -> MakeSmall:
+    """``small(name, archive)``: a project with the shipped YAML scaled down, and a mirror of its archives."""
+
+    def make(name: str, archive: Archive, **changes: Any) -> Project:
+        facts = yaml.safe_load((SHIPPED / "params/datasets" / f"{name}.yaml").read_text())
+        facts["classes"] = 3
+        facts["expected"] = {part: {"rows": len(rows)} for part, rows in archive.rows.items()}
+        published, packed = facts.pop("published", None), archive.packed()
+        facts.update(changes.pop("yaml", {}))
+        for download in facts["source"]["downloads"]:
+            data = packed[download["file"]]
+            facts_of_file = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            download.update({k: v for k, v in facts_of_file.items() if k in download})
+            download.pop("md5", None)
+            place = tmp_path / "mirror" / download["file"]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        if "published" in changes and published:
+            facts["published"] = {**published, "url": "http://127.0.0.1:9/{}", **changes.pop("published")}
+        return project_factory(
+            files={f"params/datasets/{name}.yaml": {**facts, **changes}}, settings={"network_timeout_s": 0.2}
+        )
+
+    return make
 
 
 @pytest.fixture

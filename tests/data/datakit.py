@@ -16,6 +16,10 @@ from PIL import Image
 from fgvc.config.dataset import Dataset
 from fgvc.config.project import Project
 from fgvc.data.fetch import Fetched, fetch
+from fgvc.data.splits import prepare_splits
+
+#: See the fixture `small`.
+MakeSmall = Callable[..., Project]
 
 CLASSES = ("ant", "bee", "cow")
 PER_CLASS = 5
@@ -114,6 +118,12 @@ class Toy:
 
     def fetch(self, **options: Any) -> Fetched:
         return fetch(Project(self.project.root), "toy", self.mirror, **options)
+
+
+def prepared(project: Project, name: str, mirror: Path) -> dict[str, Any]:
+    """Fetch a dataset and split it; returns ``split.json``."""
+    fetch(project, name, mirror)
+    return prepare_splits(project, name)
 
 
 def sha256(data: bytes) -> str:

@@ -112,6 +112,44 @@ def test_whose_split_and_what_pretraining_saw(bench: BenchT) -> None:
     assert "SCRATCH (ViT-Pico): read" not in text
 
 
+PARTS = {"train": False, "val": False, "train_val": True, "test": True}
+OURS = {part: {"matches_expected": matches} for part, matches in PARTS.items()}
+LISTS = {"said_by": "x", "url": "https://x/{}", "mirror_folder": "x", "lists": ["train_val", "test"]}
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"provenance": "published", "parts": {}}, None),
+        ({"provenance": "official", "parts": {}}, None),
+        ({"provenance": "ours", "parts": {}}, "the split is ours, neither official nor published."),
+        (
+            {"provenance": "ours", "parts": OURS},
+            "the split is ours, but train_val and test are as published.",
+        ),
+        ({"provenance": "unverified", "parts": {}}, "its digests are not all known."),
+        (None, "whose split it is is not recorded here (results/splits/birds/split.json)."),
+    ],
+)
+def test_the_table_says_whose_split_was_found_and_not_what_was_claimed(
+    bench: BenchT, record: dict[str, object] | None, says: str | None
+) -> None:
+    source = {"kind": "archive", "downloads": [{"file": "birds.tar"}]}
+    bench.dataset("birds", source=source, layout={"kind": "class_folders"}, published=LISTS)
+    bench.method("plain")
+    bench.metrics("birds", "plain", 1, status="ok", top1_pct=50.0)
+    bench.suite(["birds"], ["plain"], [1])
+    if record is not None:
+        path = bench.root / "results/splits/birds/split.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record))
+    text = table_text(bench, ".md")
+    if says is None:
+        assert "split is" not in text and "Birds<sup>" not in text
+    else:
+        assert "| Birds<sup>a</sup> |" in text and says in text.replace("\\_", "_")
+
+
 @pytest.fixture
 def troubled(bench: BenchT) -> BenchT:
     bench.dataset("birds", title="Birds & 50%_more")
