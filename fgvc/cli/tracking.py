@@ -14,7 +14,7 @@ from fgvc.errors import FgvcError
 from fgvc.provenance.files import write_json
 
 
-@app.command(rich_help_panel=PROJECT, epilog=example("fgvc track", "fgvc track results/runs/typefaces"))
+@app.command(rich_help_panel=PROJECT, epilog=example("fgvc track", "fgvc track data/typefaces --no-push"))
 def track(
     targets: Annotated[
         list[str] | None,

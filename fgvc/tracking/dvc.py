@@ -89,15 +89,15 @@ class Dvc:
                     file=self.root,
                     cure="nothing is lost; mend that and run the same command again",
                 )
+            if not told:
+                self.say("waiting: another DVC process is at work in this repository")
+                told = True
             if time.monotonic() >= deadline:
                 raise FgvcError(
                     "another DVC process has held this repository's lock for too long",
                     file=self.root / ".dvc" / "tmp",
                     cure="wait until it ends, or stop it, and run the same command again",
                 )
-            if not told:
-                self.say("waiting: another DVC process is at work in this repository")
-                told = True
             time.sleep(RETRY_S)
 
     def _call(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

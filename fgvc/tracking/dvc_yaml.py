@@ -62,9 +62,8 @@ def _plots(project: Project) -> list[Any]:
     """Accuracies as bars, histories as lines, and the figures of every suite as pictures."""
     figures = []
     for name, suite in project.suites():
-        folders = [name, None] if name == project.settings.default_suite else [name]
-        for folder in folders:
-            figures += [f"{project.paths.shown(project.paths.figure(folder, f))}.png" for f in suite.figures]
+        folder = None if name == project.settings.default_suite else name
+        figures += [f"{project.paths.shown(project.paths.figure(folder, f))}.png" for f in suite.figures]
     return [
         {ACCURACY: {"template": "bar_horizontal", "x": "top1_pct", "y": "run"}},
         {HISTORY: {"template": "lines_by_run", "x": "epoch", "y": "train_loss"}},

@@ -6,6 +6,9 @@ the machine), so that it would make some results again, and miss a recipe that w
 notes of tracked results to ``results/provenance.json``; `restore` puts them back where the very same
 results lie. A file that is not the one of its entry gets no note.
 
+And Snakemake compares an input's digest only where the input is newer than the output, which git and DVC do
+not see to. So an output with an input that is not the noted one is made older than that input.
+
 Only this module knows Snakemake's own format; entries of another version of it are left alone.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -52,7 +56,7 @@ def export(project: Project, outputs: Iterable[Path]) -> Path:
 
 
 def restore(project: Project) -> int:
-    """Give Snakemake its notes of the results that lie here; returns how many.
+    """Give Snakemake its notes of the results that lie here, and see that it looks at them; returns how many.
 
     A note that is here stays, unless its entry changed since (by ``git pull`` or ``git checkout``) and the
     file is the new entry's. An output that only DVC's remote has counts as here: what stands on it (tables,
@@ -72,7 +76,32 @@ def restore(project: Project) -> int:
             restored[name] = digest
     if restored:
         _remember(project, remembered | restored)
+    _make_outdated_look_old(project, notes, entries)
     return len(restored)
+
+
+def _make_outdated_look_old(project: Project, notes: _Notes, names: Iterable[str]) -> None:
+    """Give outputs of which an input changed a time before that input's."""
+    digests: dict[str, str | None] = {}
+    for name in names:
+        path = project.root / name
+        note = notes.read(name) if path.is_file() else None
+        for used, noted in ((note or {}).get("input_checksums") or {}).items():
+            if used not in digests:
+                digests[used] = _checksum(project.root / used)
+            if digests[used] not in (None, noted):
+                before = (project.root / used).stat().st_mtime - 1
+                if path.stat().st_mtime > before:
+                    with contextlib.suppress(OSError):  # another user's file
+                        os.utime(path, (before, before))
+
+
+def _checksum(path: Path) -> str | None:
+    """As Snakemake notes it; None for a missing file, or one that it does not read either."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size <= HASHED_BYTES:
+            return f"sha256:{file_sha256(path)}"
+    return None
 
 
 # --- the file ----------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def asked_of(project: Project, targets: Iterable[str]) -> list[Asked]:
 
 def other_targets(targets: Iterable[str]) -> list[str]:
     """The targets that are files other than tables and figures."""
-    files = [clean(target) for target in targets]
+    files = ["results/tracked.json" if target == "track" else clean(target) for target in targets]
     return [file for file in files if file not in NAMED_RULES and not _REPORT.fullmatch(file)]
 
 
