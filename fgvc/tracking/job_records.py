@@ -26,8 +26,8 @@ from fgvc.provenance.digests import file_sha256, value_sha256
 from fgvc.provenance.files import write_json
 
 FORMAT = 1
-#: Larger outputs are compared by size only: their small records vouch for them.
-HASHED_BYTES = 10**6
+#: As in profiles/default. Larger outputs are compared by size only: their small records vouch for them.
+HASHED_BYTES = 10**7
 
 Entry = dict[str, Any]
 

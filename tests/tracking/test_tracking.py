@@ -158,6 +158,11 @@ def test_the_metrics_are_mean_std_n_and_each_seed() -> None:
     assert "std" not in metrics_of([_ok(1, 80.5)])["cub"]["vit"]["224"]["top1_pct"]
 
 
+def test_snakemake_compares_the_contents_of_the_same_files() -> None:
+    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
+    assert profile["max-checksum-file-size"] == job_records.HASHED_BYTES
+
+
 # --- notes of finished jobs --------------------------------------------------------------------------
 
 
