@@ -41,6 +41,8 @@ MAP = {
     "check": "doctor",
     "lr": "select-lr",
     "sweep": "select-lr",
+    "dvc": "track",
+    "push": "track",
 }
 
 # --- options that mean the same in every verb --------------------------------------------------------

@@ -79,6 +79,10 @@ class Paths:
         """Path of a figure without its suffix."""
         return self.suite_dir(suite) / "figures" / name
 
+    def tracked(self, suite: str | None) -> Path:
+        """What `fgvc track` gave to DVC of a suite."""
+        return self.suite_dir(suite) / "tracked.json"
+
     # --- undeclared -------------------------------------------------------------------------------
     def state_dir(self, result_dir: Path) -> Path:
         """Resume state of the run whose results go to ``result_dir``."""

@@ -20,6 +20,7 @@ from fgvc.config.project import Project
 from fgvc.config.stages import version
 from fgvc.config.suite import AccuracyTable, PublishedFigure, PublishedTable
 from fgvc.provenance.digests import value_sha256
+from fgvc.workflow.jobs import suite_jobs
 
 TABLE_SUFFIXES = ("tex", "md", "csv")
 FIGURE_SUFFIXES = ("pdf", "png")
@@ -139,6 +140,11 @@ class Rules:
         """Cost records of the methods of a published table that are here; nothing of it is trained."""
         printed = self.project.published_accuracies(shown.published)
         return [str(self.paths.cost(*ids)) for ids in printed.costs(shown.image_size)]
+
+    def tracked_inputs(self, suite: str | None) -> list[str]:
+        """Every record of a suite, of its data, runs and costs, and its tables and figures."""
+        jobs = suite_jobs(self.project, self.suite(suite), short=suite is None)
+        return [str(job.record.relative_to(self.project.root)) for job in jobs]
 
     def shown_sha256(self, suite: str | None, kind: str, name: str) -> str:
         """Digest of all that a table or figure shows of ``params/``: titles, groups, captions, seeds."""

@@ -16,8 +16,11 @@ from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 #: Folders below results/ that are not suites.
 RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "tables", "figures", "audit")
 
-#: The rule that has no wildcards, and so can be asked for by its name.
-NAMED_RULES = ("all",)
+#: What `fgvc track` gave to DVC of a suite.
+_TRACKED = re.compile(r"results/(?:([a-z0-9_]+)/)?tracked\.json")
+
+#: The rules that have no wildcards, and so can be asked for by their name.
+NAMED_RULES = ("all", "track")
 
 _RUN_FILES = ("run.json", "model.safetensors", "history.csv", "metrics.json", "predictions.parquet")
 _SWEEP_FILES = tuple(name for name in _RUN_FILES if name != "model.safetensors")
@@ -73,12 +76,15 @@ def asked_of(project: Project, targets: Iterable[str]) -> list[Asked]:
         of_suite = named.setdefault(suite_name, {"tables": [], "figures": []})
         if name not in of_suite[folder]:
             of_suite[folder].append(name)
+    for match in filter(None, map(_TRACKED.fullmatch, given)):  # all of the suite comes first
+        suite = project.suite(match[1] or project.settings.default_suite)
+        named[match[1]] = {"tables": list(suite.tables), "figures": list(suite.figures)}
     return [Asked(s, tuple(found["tables"]), tuple(found["figures"])) for s, found in named.items()]
 
 
 def other_targets(targets: Iterable[str]) -> list[str]:
     """The targets that are files other than tables and figures."""
-    files = [clean(target) for target in targets]
+    files = ["results/tracked.json" if target == "track" else clean(target) for target in targets]
     return [file for file in files if file not in NAMED_RULES and not _REPORT.fullmatch(file)]
 
 
@@ -125,6 +131,8 @@ def _check_one(project: Project, target: str) -> None:
         _check_data(project, parts)
     elif parts[0] != "results":
         _refuse_outsider(project, target)
+    elif tracked := _TRACKED.fullmatch(target):
+        project.suite(tracked[1] or project.settings.default_suite)
     elif len(parts) > 1 and parts[1] in ("tables", "figures"):
         _check_report(project, None, parts[1:])
     elif len(parts) > 2 and parts[2] in ("tables", "figures"):
