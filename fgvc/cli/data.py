@@ -1,4 +1,4 @@
-"""fgvc data fetch, split, stats, add."""
+"""fgvc data fetch, split, stats, audit, add."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fgvc.cli.groups import AsJson, DatasetName, Mirror, data_app, example
+from fgvc.cli.output import terminal_width
 from fgvc.cli.watch import Watcher
 from fgvc.config.project import Project
 
@@ -77,6 +78,22 @@ def stats(dataset: DatasetName, as_json: AsJson = False) -> None:
         f"width {width['mean']:.0f} ± {width['std']:.0f} px"
     )
     print(project.paths.shown(project.paths.stats(name)))
+
+
+@data_app.command(epilog=example("fgvc data audit typefaces", "fgvc data audit typefaces --json"))
+def audit(dataset: DatasetName, as_json: AsJson = False) -> None:
+    """Find copies and near-copies within and across parts, and files that decode in an unusual way."""
+    from fgvc.data.audit import audit_dataset
+    from fgvc.reporting.data_audit import audit_lines, write_audit
+
+    project = Project.find()
+    record = audit_dataset(project, dataset, Watcher())
+    files = write_audit(project, record)
+    if as_json:
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    print(audit_lines(record, terminal_width()))
+    print("\n" + "\n".join(project.paths.shown(file) for file in files))
 
 
 @data_app.command(epilog=example("fgvc data add my_birds path/to/folder"))

@@ -130,6 +130,8 @@ def _check_one(project: Project, target: str) -> None:
     elif len(parts) > 2 and parts[2] in ("tables", "figures"):
         project.file("suite", parts[1])
         _check_report(project, parts[1], parts[2:])
+    elif len(parts) > 1 and parts[1] == "audit":
+        _check_audit(project, parts)
     elif len(parts) > 1 and parts[1] in _FORMS:
         _check_ids(project, parts)
     else:
@@ -180,6 +182,14 @@ def _check_data(project: Project, parts: tuple[str, ...]) -> None:
         raise _nothing_makes(
             "/".join(parts), cure="files there: data/DATASET.json, data/weights/WEIGHTS.json"
         )
+
+
+def _check_audit(project: Project, parts: tuple[str, ...]) -> None:
+    if len(parts) != 4 or parts[2] != "data":
+        raise _nothing_makes("/".join(parts), cure="files there: results/audit/data/DATASET.md (and .json)")
+    stem = PurePosixPath(parts[3]).stem
+    _known_dataset(project, stem)
+    _one_of(parts[3], [f"{stem}.md", f"{stem}.json"])
 
 
 def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:
