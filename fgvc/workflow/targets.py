@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Kind, Project
+from fgvc.config.suite import is_of_every_suite
 from fgvc.errors import FgvcError, UnknownNameError, available, nearest
 from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 
@@ -203,7 +204,9 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
         raise FgvcError(f"{parts[0]}/ is a folder of {parts[0]}", cure=cure)
     file = PurePosixPath(parts[1])
     project.file(kind, file.stem)
-    if file.stem not in listed:
+    if kind == "table" and is_of_every_suite(project.table(file.stem)):
+        _at_short_path(project, suite_name, file.stem)
+    elif file.stem not in listed:
         raise FgvcError(
             f"the suite '{name}' has no {kind} '{file.stem}'",
             file=project.paths.shown(project.file("suite", name)),
@@ -211,6 +214,16 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
             cure=available(kind, list(listed)) + "; or add it to the suite",
         )
     _one_of(file.name, [f"{file.stem}.{suffix}" for suffix in suffixes])
+
+
+def _at_short_path(project: Project, suite_name: str | None, table: str) -> None:
+    if suite_name is not None:
+        raise FgvcError(
+            f"the table '{table}' is the same in every suite",
+            cure=f"ask for {project.paths.shown(project.paths.table(None, table))}.tex",
+        )
+    if project.table(table).kind == "hw_stats" and not project.present_datasets():
+        raise FgvcError("no dataset is here yet", file="data", cure="fgvc data fetch typefaces")
 
 
 def _check_ids(project: Project, parts: tuple[str, ...]) -> None:
