@@ -223,6 +223,7 @@ def make_ready(root: Path) -> tuple[Path, dict[str, tuple[Said, list[str]]]]:
         by_hand("fetch", *(("--mirror", "DIR") if suite == "grocery" else ()), dataset=dataset)
         by_hand("split", dataset=dataset)
         by_hand("stats", dataset=dataset)
+        by_hand("audit_data", dataset=dataset)
         for rate in ("0.001", "0.003") if suite == "quick" else ():
             by_hand("search", lr=rate, **cell)
         by_hand("select_lr", **cell)
