@@ -96,19 +96,24 @@ def audit(dataset: DatasetName, as_json: AsJson = False) -> None:
     print("\n" + "\n".join(project.paths.shown(file) for file in files))
 
 
-@data_app.command(epilog=example("fgvc data add my_birds path/to/folder"))
+@data_app.command(
+    epilog=example("fgvc data add my_birds path/to/folder", "fgvc data add my_bugs path/to/folder/labels.csv")
+)
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="id of the new dataset: a-z, 0-9 and _")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="a folder of class folders")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="a folder of class folders, or a CSV")],
     title: Annotated[
         str | None, typer.Option("--title", help="as tables show it", show_default="NAME")
     ] = None,
 ) -> None:
-    """Make a dataset of your own folder of images: PATH/class/image, or PATH/train|val|test/class/image."""
-    from fgvc.data.add import add_folder
+    """Make a dataset of your own images: PATH/class/image, or PATH/train|val|test/class/image.
+
+    Or a CSV beside or above them, with the columns path,label or path,label,split.
+    """
+    from fgvc.data.add import add_dataset
 
     project = Project.find()
-    dataset = add_folder(project, name, path, title)
+    dataset = add_dataset(project, name, path, title)
     print(
         f"{name}: {dataset.classes} classes; written to {project.paths.shown(project.file('dataset', name))}"
     )

@@ -133,6 +133,18 @@ class ClassFoldersLayout(Model):
     kind: Literal["class_folders"]
 
 
+class ImageTableLayout(Model):
+    """A CSV with a header and a line an image: its path below data/D, its class by name, perhaps its part."""
+
+    kind: Literal["image_table"]
+    file: InnerPath
+    delimiter: Literal[",", ";", "\t"] = ","
+
+    @property
+    def image_root(self) -> str:
+        return "."
+
+
 class GeneratedLayout(Model):
     kind: Literal["generated"]
 
@@ -188,7 +200,9 @@ class Dataset(Model):
     )
     aliases: list[str] = Field(default_factory=list)
     source: Annotated[ArchiveSource | GeneratedSource | FolderSource, Field(discriminator="kind")]
-    layout: Annotated[ListsLayout | ClassFoldersLayout | GeneratedLayout, Field(discriminator="kind")]
+    layout: Annotated[
+        ListsLayout | ClassFoldersLayout | ImageTableLayout | GeneratedLayout, Field(discriminator="kind")
+    ]
     split: SplitRule
     expected: dict[SplitName, SplitFacts] = Field(default_factory=dict)
     horizontal_flip: bool = Field(True, description="false where a mirrored image is another thing")

@@ -37,6 +37,7 @@ STAGES: dict[str, Stage] = {
             "data/decoding.py",
             "data/fetch.py",
             "data/generated.py",
+            "data/image_table.py",
             "data/images.py",
             "data/layouts.py",
             "data/lists.py",
@@ -45,7 +46,7 @@ STAGES: dict[str, Stage] = {
             "data/typefaces.py",
         ),
     ),
-    "split": Stage(1, ("data/layouts.py", "data/lists.py", "data/splits.py")),
+    "split": Stage(1, ("data/image_table.py", "data/layouts.py", "data/lists.py", "data/splits.py")),
     "stats": Stage(1, ("data/splits.py", "data/stats.py")),
     "audit": Stage(
         1, ("data/audit.py", "data/decoding.py", "data/near_duplicates.py", "reporting/data_audit.py")

@@ -18,7 +18,7 @@ import numpy as np
 
 from fgvc.config.project import Project
 from fgvc.data.decoding import UNUSUAL, failure, look_at
-from fgvc.data.layouts import natural_key
+from fgvc.data.image_table import natural_key
 from fgvc.data.near_duplicates import BITS, MAX_DISTANCE, close_pairs, perceptual_hash
 from fgvc.data.progress import Progress, quiet
 from fgvc.data.records import ImageEntry, read_index

@@ -11,16 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fgvc.config.dataset import ClassFoldersLayout, Dataset, GeneratedSource, ListsLayout
+from fgvc.config.dataset import ClassFoldersLayout, Dataset, GeneratedSource, ImageTableLayout, ListsLayout
 from fgvc.config.project import Project
 from fgvc.data import generated
+from fgvc.data.image_table import PART_FOLDERS, natural_key, read_image_table
 from fgvc.data.lists import ListFormat, Row, csv_rows, path_problem, read_list, read_list_text
 from fgvc.errors import FgvcError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
-
-#: Folder names above class folders, and the part each stands for.
-PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,9 @@ def layout_of(dataset: Dataset, root: Path, shown_as: str) -> Layout:
         layout = Layout(generated.rows(dataset.source), generated.class_names(dataset.source), support)
     elif isinstance(dataset.layout, ListsLayout):
         layout = _from_lists(dataset, dataset.layout, root, shown_as, support)
+    elif isinstance(dataset.layout, ImageTableLayout):
+        table = read_image_table(dataset.layout, root, shown_as)
+        layout = Layout(table.rows, table.class_names, [dataset.layout.file, *support])
     else:
         assert isinstance(dataset.layout, ClassFoldersLayout)
         layout = class_folders(root, shown_as, support)
@@ -164,12 +165,6 @@ def _names_from_paths(rows: Iterable[Row], classes: int) -> list[str]:
 
 
 # --- a folder a class ------------------------------------------------------------------------------
-
-
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts ``img2`` before ``img10``, without regard to case; ties by the name itself."""
-    parts = re.split(r"([0-9]+)", name.casefold())
-    return [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts], name
 
 
 def class_folders(root: Path, shown_as: str, support: list[str] | None = None) -> Layout:

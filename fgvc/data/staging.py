@@ -130,8 +130,8 @@ def _link_folder(project: Project, name: str, source: FolderSource, tree: Path, 
             cure="correct the path",
         )
     dataset = project.dataset(name)
-    is_lists = dataset.layout.kind == "lists"
-    layout = layout_of(dataset, folder, str(folder)) if is_lists else class_folders(folder, str(folder))
+    is_folders = dataset.layout.kind == "class_folders"
+    layout = class_folders(folder, str(folder)) if is_folders else layout_of(dataset, folder, str(folder))
     paths = [*layout.class_of(), *layout.support_files]
     for place in sorted({(tree / path).parent for path in paths}):
         place.mkdir(parents=True, exist_ok=True)

@@ -182,6 +182,8 @@ def make_small(root: Path) -> Path:
     for part, count in (("train", 4), ("val", 2), ("test", 2)):
         draw(root / "pictures" / part, count, f"{part}-")
     draw(root / "path/to/folder", 6, "")
+    lines = [f"{name}/{number}.png,{name}" for name in CLASSES for number in range(6)]
+    (root / "path/to/folder/labels.csv").write_text("\n".join(["path,label", *lines]))
     (root / "DIR").mkdir()
     with tarfile.open(root / "DIR/toy.tar", "w") as tar:
         tar.add(root / "pictures", arcname=".")

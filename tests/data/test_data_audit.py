@@ -15,7 +15,7 @@ from datakit import Toy, toy_files
 from PIL import Image, ImageDraw
 
 from fgvc.config.project import Project
-from fgvc.data.add import add_folder
+from fgvc.data.add import add_dataset
 from fgvc.data.audit import audit_dataset
 from fgvc.data.decoding import UNUSUAL
 from fgvc.data.fetch import fetch
@@ -57,7 +57,7 @@ class Own:
 
     def prepare(self) -> Path:
         """Add, fetch and split; the folder in data/."""
-        add_folder(self.project, "mine", self.source, "Mine")
+        add_dataset(self.project, "mine", self.source, "Mine")
         project = Project(self.project.root)
         fetch(project, "mine")
         prepare_splits(project, "mine")
@@ -201,7 +201,7 @@ def test_ids_in_natural_order_and_classes_of_unequal_size(own: Own) -> None:
 
 def test_classes_that_a_part_lacks_are_named(own: Own) -> None:
     yaml = own.project.folder("dataset") / "mine.yaml"
-    add_folder(own.project, "mine", own.source)
+    add_dataset(own.project, "mine", own.source)
     declared = "  missing_classes: {val: 1}\n  provenance: ours"
     yaml.write_text(yaml.read_text().replace("  provenance: ours", declared))
     for file in (own.source / "val/bee").iterdir():
@@ -264,7 +264,7 @@ def test_long_lists_are_cut_on_the_page_and_whole_in_the_record(own: Own) -> Non
 
 
 def test_it_needs_a_fetched_and_split_dataset(own: Own) -> None:
-    add_folder(own.project, "mine", own.source)
+    add_dataset(own.project, "mine", own.source)
     with pytest.raises(FgvcError) as caught:
         own.audit()
     assert caught.value.cure and "fgvc data fetch mine" in caught.value.cure
