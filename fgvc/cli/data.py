@@ -1,4 +1,4 @@
-"""fgvc data fetch, split, stats, add."""
+"""fgvc data fetch, split, stats, audit, add."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fgvc.cli.groups import AsJson, DatasetName, Mirror, data_app, example
+from fgvc.cli.output import terminal_width
 from fgvc.cli.watch import Watcher
 from fgvc.config.project import Project
 
@@ -87,19 +88,40 @@ def stats(dataset: DatasetName, as_json: AsJson = False) -> None:
     print(project.paths.shown(project.paths.stats(name)))
 
 
-@data_app.command(epilog=example("fgvc data add my_birds path/to/folder"))
+@data_app.command(epilog=example("fgvc data audit typefaces", "fgvc data audit typefaces --json"))
+def audit(dataset: DatasetName, as_json: AsJson = False) -> None:
+    """Find copies and near-copies within and across parts, and files that decode in an unusual way."""
+    from fgvc.data.audit import audit_dataset
+    from fgvc.reporting.data_audit import audit_lines, write_audit
+
+    project = Project.find()
+    record = audit_dataset(project, dataset, Watcher())
+    files = write_audit(project, record)
+    if as_json:
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    print(audit_lines(record, terminal_width()))
+    print("\n" + "\n".join(project.paths.shown(file) for file in files))
+
+
+@data_app.command(
+    epilog=example("fgvc data add my_birds path/to/folder", "fgvc data add my_bugs path/to/folder/labels.csv")
+)
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="id of the new dataset: a-z, 0-9 and _")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="a folder of class folders")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="a folder of class folders, or a CSV")],
     title: Annotated[
         str | None, typer.Option("--title", help="as tables show it", show_default="NAME")
     ] = None,
 ) -> None:
-    """Make a dataset of your own folder of images: PATH/class/image, or PATH/train|val|test/class/image."""
-    from fgvc.data.add import add_folder
+    """Make a dataset of your own images: PATH/class/image, or PATH/train|val|test/class/image.
+
+    Or a CSV beside or above them, with the columns path,label or path,label,split.
+    """
+    from fgvc.data.add import add_dataset
 
     project = Project.find()
-    dataset = add_folder(project, name, path, title)
+    dataset = add_dataset(project, name, path, title)
     print(
         f"{name}: {dataset.classes} classes; written to {project.paths.shown(project.file('dataset', name))}"
     )

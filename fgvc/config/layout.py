@@ -241,6 +241,18 @@ class ClassFoldersLayout(Model):
         return self.root
 
 
+class ImageTableLayout(Model):
+    """A CSV with a header and a line an image: its path below data/D, its class by name, perhaps its part."""
+
+    kind: Literal["image_table"]
+    file: InnerPath
+    delimiter: Literal[",", ";", "\t"] = ","
+
+    @property
+    def image_root(self) -> str:
+        return "."
+
+
 class GeneratedLayout(Model):
     kind: Literal["generated"]
 
@@ -254,6 +266,7 @@ AnyLayout = Annotated[
     | CocoJsonLayout
     | FileNamesLayout
     | ClassFoldersLayout
+    | ImageTableLayout
     | GeneratedLayout,
     Field(discriminator="kind"),
 ]

@@ -49,6 +49,9 @@ class Paths:
     def stats(self, dataset: str) -> Path:
         return self.root / "results" / "stats" / f"{dataset}.json"
 
+    def data_audit(self, dataset: str, suffix: str) -> Path:
+        return self.root / "results" / "audit" / "data" / f"{dataset}.{suffix}"
+
     # --- runs -------------------------------------------------------------------------------------
     def run_dir(self, dataset: str, method: str, size: int | str, seed: int | str) -> Path:
         return self.root / "results" / "runs" / dataset / method / str(size) / f"seed{seed}"

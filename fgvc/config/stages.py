@@ -27,12 +27,14 @@ class Stage:
 
 
 _MODEL = ("backbones", "methods")
+_PICTURES = ("data/decoding.py", "data/loading.py", "data/transforms.py")
 
 STAGES: dict[str, Stage] = {
     "data": Stage(
         1,
         (
             "data/archives.py",
+            "data/decoding.py",
             "data/fetch.py",
             "data/generated.py",
             "data/images.py",
@@ -45,11 +47,12 @@ STAGES: dict[str, Stage] = {
     ),
     "split": Stage(1, ("data/layouts", "data/lists.py", "data/splits.py")),
     "stats": Stage(1, ("data/splits.py", "data/stats.py")),
-    "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
-    "train": Stage(
-        1, ("training", "data/loading.py", "data/transforms.py", "provenance/digests.py", *_MODEL)
+    "audit": Stage(
+        1, ("data/audit.py", "data/decoding.py", "data/near_duplicates.py", "reporting/data_audit.py")
     ),
-    "evaluate": Stage(1, ("evaluation", "data/loading.py", "data/transforms.py", *_MODEL)),
+    "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
+    "train": Stage(1, ("training", *_PICTURES, "provenance/digests.py", *_MODEL)),
+    "evaluate": Stage(1, ("evaluation", *_PICTURES, *_MODEL)),
     "cost": Stage(1, ("cost", *_MODEL)),
     "table": Stage(1, ("reporting", "evaluation/statistics.py")),
 }

@@ -88,6 +88,25 @@ class SizeTable(Model):
     kind: Literal["hw_stats"]
     title: str
     caption: str
+    datasets: Literal["suite", "present"] = Field(
+        "suite", description="those of a suite, or all that are fetched here (the same in every suite)"
+    )
+
+
+class DatasetsTable(Model):
+    """What the files in params/datasets say of every dataset; no dataset needs to be here."""
+
+    kind: Literal["datasets"]
+    title: str
+    caption: str
+
+
+Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable
+
+
+def is_of_every_suite(table: Table) -> bool:
+    """Whether a table is the same in every suite: it stands below ``results/tables``, in no suite's list."""
+    return isinstance(table, DatasetsTable) or (isinstance(table, SizeTable) and table.datasets == "present")
 
 
 class CostFigure(Model):

@@ -7,8 +7,9 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fgvc.data.decoding import as_rgb, failure
 from fgvc.data.progress import Progress
 from fgvc.data.records import SHOWN_FILES, ImageEntry
 from fgvc.data.threads import in_threads
@@ -36,12 +37,10 @@ def inspect_images(
         path, class_id = item
         try:
             return _inspect(root, path, class_id)
-        except UnidentifiedImageError:
-            return f"{path} (no image by its content)"
         except Exception as error:
             # Whatever a decoder raises for broken bytes (OSError, SyntaxError, struct.error, …) is the
             # image's fault; it is reported with its name, below.
-            return f"{path} ({' '.join(str(error).split())})"
+            return f"{path} ({failure(error)})"
 
     found = list(in_threads(one, items, "checking images", "images", progress))
     broken = [entry for entry in found if isinstance(entry, str)]
@@ -70,7 +69,7 @@ def _inspect(root: Path, path: str, class_id: int) -> ImageEntry:
     data = (root / path).read_bytes()
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
-        image.load()
+        as_rgb(image)
     return ImageEntry(path, class_id, width, height, len(data), hashlib.sha256(data).hexdigest())
 
 

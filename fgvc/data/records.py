@@ -209,5 +209,5 @@ def damage(project: Project, name: str, missing: list[str], changed: list[str]) 
     return FgvcError(
         f"files of '{name}' are not as recorded; {'; '.join(parts)}",
         file=f"{folder}/{(missing + changed)[0]}",
-        cure=f"bring them back, or fetch the dataset anew: fgvc data fetch {name} --replace",
+        cure=f"bring them back (dvc pull, if tracked), or fetch them anew: fgvc data fetch {name} --replace",
     )

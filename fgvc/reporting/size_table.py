@@ -29,13 +29,17 @@ _QUANTITIES = (
 
 
 def read_statistics(
-    project: Project, suite_name: str, target: str, *, allow_missing: bool = False
+    project: Project, suite_name: str, config: SizeTable, target: str, *, allow_missing: bool = False
 ) -> dict[str, dict[str, Any] | None]:
-    """``results/stats/D.json`` of each dataset of a suite; None where it is not there.
+    """``results/stats/D.json`` of each dataset of the table; None where it is not there.
 
     Raises FgvcError naming what is missing and the command that makes ``target``, unless ``allow_missing``.
     """
-    files = {d: project.paths.stats(d) for d in project.suite(suite_name).datasets}
+    of_all = config.datasets == "present"
+    names = project.present_datasets() if of_all else project.suite(suite_name).datasets
+    if not names:
+        raise FgvcError("no dataset is here yet", file="data", cure="fgvc data fetch typefaces")
+    files = {d: project.paths.stats(d) for d in names}
     lacking = [d for d, file in files.items() if not file.is_file()]
     if lacking and not allow_missing:
         raise FgvcError(
@@ -58,13 +62,19 @@ def size_grid(
     return Grid(
         name=name,
         title=config.title,
-        caption=f"{config.caption.strip()} Suite {suite_name}: {project.suite(suite_name).title}.",
+        caption=_caption(project, suite_name, config),
         row_heading="Dataset",
         headings=tuple(headings),
         rows=_rows(project, records, len(headings)),
         notes=(Note("Pixels as stored. ± is the standard deviation over images (population)."),),
         partial=partial,
     )
+
+
+def _caption(project: Project, suite_name: str, config: SizeTable) -> str:
+    if config.datasets == "present":
+        return config.caption.strip()
+    return f"{config.caption.strip()} Suite {suite_name}: {project.suite(suite_name).title}."
 
 
 def size_csv(records: dict[str, dict[str, Any] | None]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Kind, Project
+from fgvc.config.suite import is_of_every_suite
 from fgvc.errors import FgvcError, UnknownNameError, available, nearest
 from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 
@@ -138,6 +139,8 @@ def _check_one(project: Project, target: str) -> None:
     elif len(parts) > 2 and parts[2] in ("tables", "figures"):
         project.file("suite", parts[1])
         _check_report(project, parts[1], parts[2:])
+    elif len(parts) > 1 and parts[1] == "audit":
+        _check_audit(project, parts)
     elif len(parts) > 1 and parts[1] in _FORMS:
         _check_ids(project, parts)
     else:
@@ -190,6 +193,14 @@ def _check_data(project: Project, parts: tuple[str, ...]) -> None:
         )
 
 
+def _check_audit(project: Project, parts: tuple[str, ...]) -> None:
+    if len(parts) != 4 or parts[2] != "data":
+        raise _nothing_makes("/".join(parts), cure="files there: results/audit/data/DATASET.md (and .json)")
+    stem = PurePosixPath(parts[3]).stem
+    _known_dataset(project, stem)
+    _one_of(parts[3], [f"{stem}.md", f"{stem}.json"])
+
+
 def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:
     kind: Kind
     kind, suffixes = ("table", TABLE_SUFFIXES) if parts[0] == "tables" else ("figure", FIGURE_SUFFIXES)
@@ -201,7 +212,9 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
         raise FgvcError(f"{parts[0]}/ is a folder of {parts[0]}", cure=cure)
     file = PurePosixPath(parts[1])
     project.file(kind, file.stem)
-    if file.stem not in listed:
+    if kind == "table" and is_of_every_suite(project.table(file.stem)):
+        _at_short_path(project, suite_name, file.stem)
+    elif file.stem not in listed:
         raise FgvcError(
             f"the suite '{name}' has no {kind} '{file.stem}'",
             file=project.paths.shown(project.file("suite", name)),
@@ -209,6 +222,16 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
             cure=available(kind, list(listed)) + "; or add it to the suite",
         )
     _one_of(file.name, [f"{file.stem}.{suffix}" for suffix in suffixes])
+
+
+def _at_short_path(project: Project, suite_name: str | None, table: str) -> None:
+    if suite_name is not None:
+        raise FgvcError(
+            f"the table '{table}' is the same in every suite",
+            cure=f"ask for {project.paths.shown(project.paths.table(None, table))}.tex",
+        )
+    if project.table(table).kind == "hw_stats" and not project.present_datasets():
+        raise FgvcError("no dataset is here yet", file="data", cure="fgvc data fetch typefaces")
 
 
 def _check_ids(project: Project, parts: tuple[str, ...]) -> None:

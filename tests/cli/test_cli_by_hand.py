@@ -10,7 +10,19 @@ import pytest
 from clikit import SEED, Said, change, fgvc, make_small
 
 ByHand = tuple[Path, dict[str, tuple[Said, list[str]]]]
-STEPS = ("fetch", "split", "stats", "search", "select_lr", "train", "evaluate", "cost", "table", "figure")
+STEPS = (
+    "fetch",
+    "split",
+    "stats",
+    "audit_data",
+    "search",
+    "select_lr",
+    "train",
+    "evaluate",
+    "cost",
+    "table",
+    "figure",
+)
 CELL = ("typefaces", "vit_pico", "--size", "224", "--seed", str(SEED))
 RUN = f"results/runs/typefaces/vit_pico/224/seed{SEED}"
 

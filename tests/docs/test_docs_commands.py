@@ -70,6 +70,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = root / "path/to/folder" / label / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (64, 48, 3), dtype=np.uint8)).save(path)
+    lines = [f"{label}/{number}.jpg,{label}" for label in ("owl", "tit", "jay") for number in range(6)]
+    (root / "path/to/folder/labels.csv").write_text("\n".join(["path,label", *lines]))
     return root
 
 
@@ -104,7 +106,8 @@ def _run(root: Path, command: list[str] | str, page: str) -> None:
 def test_the_commands_of_a_page_run(checkout: Path, page: str) -> None:
     text = (ROOT / page).read_text()
     files = {m.end(): m.group(1) for m in HEADING_WITH_FILE.finditer(text)}
-    (checkout / "params/datasets/my_photos.yaml").unlink(missing_ok=True)
+    for name in ("my_photos", "my_table"):
+        (checkout / f"params/datasets/{name}.yaml").unlink(missing_ok=True)
     for block in BLOCK.finditer(text):
         language, body = block.groups()
         named = [path for end, path in files.items() if text[end : block.start()].strip() == ""]

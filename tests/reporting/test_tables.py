@@ -66,6 +66,7 @@ def test_tidy_csv(full_bench) -> None:
         "published_mean",
         "published_std",
         "published_state",
+        "pretraining_overlap",
     ]
     assert rows[0]["published_mean"] == rows[0]["published_state"] == "", "nothing was published for it"
     assert [r["method"] for r in rows] == ["a", "b"]
@@ -110,6 +111,24 @@ def test_whose_split_and_what_pretraining_saw(bench: BenchT) -> None:
     assert "<sup>a</sup> Birds: the split is ours" in text
     assert "<sup>c</sup> Dogs shares images with imagenet-1k, seen in pre-training by SEEN (ViT-Pico)" in text
     assert "SCRATCH (ViT-Pico): read" not in text
+    latex = table_text(bench, ".tex")
+    assert r"Dogs\textsuperscript{c} &" in latex and "Dogs shares images with imagenet-1k, seen in" in latex
+    rows = list(csv.DictReader(io.StringIO(table_text(bench, ".csv"))))
+    seen = {(r["dataset"], r["method"]): r["pretraining_overlap"] for r in rows}
+    assert seen[("dogs", "seen")] == seen[("birds", "seen")] == "imagenet-1k"
+    assert seen[("dogs", "scratch")] == seen[("birds", "scratch")] == ""
+
+
+def test_every_overlap_that_is_told(bench: BenchT) -> None:
+    bench.dataset("dogs", pretraining_overlap=["imagenet-1k", "ImageNet-21k", "lvd-142m"])
+    bench.weights("w", ["imagenet-21k", "imagenet-1k"])
+    bench.method("seen", weights="w")
+    bench.metrics("dogs", "seen", 1, status="ok", top1_pct=50.0)
+    bench.suite(["dogs"], ["seen"], [1])
+    text = table_text(bench, ".md")
+    assert "| Dogs<sup>a,b</sup> |" in text and "lvd-142m" not in text
+    (row,) = csv.DictReader(io.StringIO(table_text(bench, ".csv")))
+    assert row["pretraining_overlap"] == "imagenet-1k;ImageNet-21k"
 
 
 PARTS = {"train": False, "val": False, "train_val": True, "test": True}

@@ -13,7 +13,7 @@ from fgvc.config import layout as kinds
 from fgvc.config.dataset import Dataset, GeneratedSource
 from fgvc.config.project import Project
 from fgvc.data import generated
-from fgvc.data.layouts import file_names, joined_tables, json_lists, lists, mat
+from fgvc.data.layouts import file_names, image_table, joined_tables, json_lists, lists, mat
 from fgvc.data.layouts.base import Folder, Layout
 from fgvc.data.layouts.folders import IMAGE_SUFFIXES, class_folders, natural_key
 from fgvc.errors import FgvcError
@@ -32,7 +32,7 @@ def read_layout(project: Project, name: str) -> Layout:
         raise FgvcError(
             f"the images of '{name}' are not here",
             file=project.paths.shown(folder),
-            cure=f"fgvc data fetch {name}",
+            cure=f"fgvc data fetch {name} (or dvc pull, if tracked)",
         )
     return layout_of(dataset, folder, project.paths.shown(folder))
 
@@ -84,5 +84,7 @@ def _own(dataset: Dataset, folder: Folder) -> Layout:
             return file_names.read(layout, folder)
         case kinds.ClassFoldersLayout() as layout:
             return class_folders(folder.root, folder.shown, inner=layout.root)
+        case kinds.ImageTableLayout() as layout:
+            return image_table.read(layout, folder.root, folder.shown).layout
     assert isinstance(dataset.source, GeneratedSource)
     return Layout(generated.rows(dataset.source), generated.class_names(dataset.source), [])

@@ -12,7 +12,7 @@ from fgvc.errors import FgvcError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 
-#: Folder names above class folders, and the part each stands for.
+#: What a part is called, by a folder above class folders or in a CSV, and the part it stands for.
 PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
