@@ -110,7 +110,8 @@ def make(project_factory: ProjectFactory, tmp_path: Path) -> Callable[..., tuple
             **changes,
         }
         project = project_factory(
-            files={"params/weights/w.yaml": description}, settings={"network_timeout_s": 2}
+            files={"params/weights/w.yaml": description},
+            settings={"network_timeout_s": 2, "network_retry_wait_s": 0.01},
         )
         if not in_mirror:
             file.unlink()

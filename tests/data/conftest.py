@@ -22,7 +22,7 @@ def make_toy(project_factory: Callable[..., Project], tmp_path: Path) -> Callabl
     ) -> Toy:
         project = project_factory(
             files={"params/datasets/toy.yaml": toy_yaml(**changes)},
-            settings={"network_timeout_s": 0.5, **(settings or {})},
+            settings={"network_timeout_s": 0.5, "network_retry_wait_s": 0.01, **(settings or {})},
         )
         toy = Toy(project, tmp_path / "mirror")
         toy.archive.parent.mkdir(parents=True, exist_ok=True)
