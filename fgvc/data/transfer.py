@@ -225,6 +225,8 @@ class Transfer:
                 out.write(chunk)
                 done += len(chunk)
                 self.progress(label, done, limit, "bytes")
+        if limit is None and done == 0:
+            raise _AgainError("sends nothing")
         if limit is not None and done != limit:
             raise _AgainError(f"ended after {done} of {limit} bytes")
 

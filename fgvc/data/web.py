@@ -124,13 +124,16 @@ class _Guard(http.client.HTTPConnection):
         timer.daemon = True
         timer.start()
         try:
-            return super().getresponse()
+            answer = super().getresponse()
         except (OSError, http.client.HTTPException):
             if late.is_set():
                 raise TimeoutError from None
             raise
         finally:
             timer.cancel()
+        if late.is_set():  # http.client takes a head that breaks off for a whole one
+            raise TimeoutError
+        return answer
 
 
 class _GuardTls(_Guard, http.client.HTTPSConnection):

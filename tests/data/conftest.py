@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datakit import CLASSES, PER_CLASS, Handler, HTTPServer, Server, Toy, pack, picture, toy_files, toy_yaml
+from datakit import (
+    CLASSES,
+    DATA,
+    PER_CLASS,
+    Handler,
+    HTTPServer,
+    Server,
+    Toy,
+    pack,
+    picture,
+    sha256,
+    toy_files,
+    toy_yaml,
+)
 
 from fgvc.config.project import Project
 
@@ -58,3 +71,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     yield http.owner
     http.shutdown()
     http.server_close()
+
+
+@pytest.fixture
+def online(make_toy: Callable[..., Toy], server: Server) -> Callable[..., Toy]:
+    """The toy dataset with a URL and no mirror; keyword arguments go to the download's entry."""
+
+    def make(settings: dict[str, Any] | None = None, **download: object) -> Toy:
+        facts: dict[str, object] = {"file": "toy/toy.tar", "urls": [server.url], "sha256": sha256(DATA)}
+        toy = make_toy(settings=settings, source={"kind": "archive", "downloads": [facts | download]})
+        toy.archive.unlink()
+        return toy
+
+    return make
