@@ -99,8 +99,7 @@ def _stage_archives(
             _merge(top, tree / item.download.to, item)
         else:
             copy_plain(item, tree)
-    shown = project.paths.shown(project.paths.data_dir(name))
-    layout = layout_of(dataset, tree, shown)
+    layout = _layout_of_brought(project, name, tree, obtained)
     _prune(tree, {*layout.class_of(), *layout.support_files})
     follow_links(tree, progress)
     files = [
@@ -116,6 +115,23 @@ def _stage_archives(
     ]
     kind: Literal["archive", "unpacked"] = "unpacked" if any(o.unpacked for o in obtained) else "archive"
     return Staged(tree, SourceRecord(kind=kind, files=files), obtained)
+
+
+def _layout_of_brought(project: Project, name: str, tree: Path, obtained: list[Obtained]) -> Layout:
+    """The layout of ``tree``. A user's folder that was taken for an unpacked archive may be none."""
+    dataset, shown = project.dataset(name), project.paths.shown(project.paths.data_dir(name))
+    taken = next((o for o in obtained if o.unpacked and o.download.anchor is None), None)
+    try:
+        return layout_of(dataset, tree, shown)
+    except FgvcError as error:
+        if taken is None or taken.unpacked is None:
+            raise
+        raise FgvcError(
+            f"the folder holds neither {Path(taken.download.file).name} nor what it unpacks to: "
+            f"{error.problem} ({error.file})",
+            file=taken.unpacked.within,
+            cure=" ".join((dataset.instructions or f"fgvc describe {name}").split()),
+        ) from None
 
 
 def _merge(source: Path, target: Path, item: Obtained) -> None:

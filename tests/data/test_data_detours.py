@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import ssl
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,19 +55,27 @@ def test_a_redirect_out_of_the_web_is_refused(online: Online, server: Server, pl
 
 
 @pytest.fixture
-def tls_server(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+def tls_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """A second server under https, whose certificate is trusted."""
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the command openssl, which makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = (
+        f"req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {key} -out {certificate} -subj /CN=localhost"
+    )
+    arguments = [*request.split(), "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([openssl, *arguments], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    context.load_cert_chain(certificate, key)
     http = HTTPServer(("127.0.0.1", 0), Handler)
     http.socket = context.wrap_socket(http.socket, server_side=True)
     http.owner = Server(f"https://localhost:{http.server_port}/toy.tar", lambda h: h.send(DATA))
     threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    return http.owner
+    yield http.owner
+    http.shutdown()
+    http.server_close()
 
 
 def test_from_http_to_https_is_followed(online: Online, server: Server, tls_server: Server) -> None:
@@ -76,7 +85,7 @@ def test_from_http_to_https_is_followed(online: Online, server: Server, tls_serv
 
 def test_from_https_to_http_is_refused(online: Online, server: Server, tls_server: Server) -> None:
     tls_server.behave = to(server.url)
-    with pytest.raises(FgvcError, match="redirects from https to http .* which is refused"):
+    with pytest.raises(FgvcError, match=r"redirects from https to http .* which is refused"):
         get(online(urls=[tls_server.url]))
     assert server.asked == []
 
