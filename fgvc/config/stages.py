@@ -37,6 +37,7 @@ STAGES: dict[str, Stage] = {
             "data/generated.py",
             "data/images.py",
             "data/layouts.py",
+            "data/linking.py",
             "data/lists.py",
             "data/records.py",
             "data/staging.py",

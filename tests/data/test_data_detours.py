@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from datakit import DATA, HALF, Handler, HTTPServer, Server, Toy, get, part, put
 from fgvc.data import web
 from fgvc.data.fetch import fetch
 from fgvc.errors import FgvcError
+from fgvc.provenance.locks import exclusive_lock
 
 Online = Callable[..., Toy]
 
@@ -229,3 +233,22 @@ def test_the_mirror_is_asked_before_the_network_for_each_file(online: Online, se
     toy.archive.write_bytes(b"")
     assert fetch(toy.project, "toy", toy.mirror).outcome == "fetched"
     assert toy.archive.read_bytes() == b""
+
+
+def test_who_waits_for_another_download_of_the_same_file_says_so(online: Online, server: Server) -> None:
+    server.behave = lambda handler: handler.send(DATA)
+    toy = online()
+    lock = toy.project.paths.state("data", "downloads", "toy/toy.tar.lock")
+    said: list[str] = []
+    with exclusive_lock(lock, "downloading toy/toy.tar"):
+        waiting = threading.Thread(
+            target=fetch, args=(toy.project, "toy", None, lambda stage, *_: said.append(stage))
+        )
+        waiting.start()
+        while not said:
+            time.sleep(0.02)
+        assert server.asked == []
+    waiting.join()
+    holder = f"process {os.getpid()} on host {socket.gethostname()}"
+    assert said[0] == f"waiting: downloading toy/toy.tar is under way in {holder}"
+    assert toy.folder.is_dir()

@@ -158,11 +158,28 @@ def silence(handler: Handler) -> None:
         (lambda h: h.send_error(404), "answers 404"),
         (lambda h: h.send_error(503), "answers 503"),
         (lambda h: h.send(b"", claim=len(DATA)), "ended after 0 of"),
+        (lambda h: h.send(DATA, claim=HALF), "another SHA-256"),
+        (
+            lambda h: h.answer(200, b"ffff\r\nhalf a chunk", Transfer_Encoding="chunked"),
+            "ended before the file",
+        ),
         (lambda h: h.wfile.write(b"what?\r\n\r\n"), "not reachable"),
         (silence, "does not answer within 0.5 s"),
         (drip, "sent only"),
     ],
-    ids=["html", "digest", "empty", "404", "503", "nothing", "no http", "silence", "drip"],
+    ids=[
+        "html",
+        "digest",
+        "empty",
+        "404",
+        "503",
+        "nothing",
+        "length too short",
+        "torn chunk",
+        "no http",
+        "silence",
+        "drip",
+    ],
 )
 def test_what_cannot_be_had_says_why_and_what_to_do(
     online: Callable[..., Toy], server: Server, behave: Callable[[Handler], None], says: str
