@@ -9,7 +9,7 @@ from pathlib import Path
 #: Longest list of names that an error prints; beyond it the message names the command that lists them.
 MAX_NAMES = 12
 #: Longest text of such a list: two lines of a terminal.
-MAX_LENGTH = 150
+MAX_LENGTH = 140
 
 
 class FgvcError(Exception):
