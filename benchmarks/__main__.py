@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import glsim, models, training
+from benchmarks import cal, glsim, models, training
 from benchmarks.harness import Ratio
 from fgvc.errors import FgvcError, UnknownNameError
 from fgvc.provenance.machine import code_identity, host, package_versions
@@ -18,6 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS: dict[str, Callable[[], Iterator[Ratio]]] = {
     "models": models.run,
     "glsim": glsim.run,
+    "cal": cal.run,
     "training": training.run,
 }
 

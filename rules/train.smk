@@ -16,7 +16,7 @@ rule search:
         "benchmarks/jobs/search/{dataset}/{method}/{size}/lr{lr}.tsv"
     conda:
         "../environment.yml"
-    threads: lambda w: RULES.threads(w.method)
+    threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
         gpu=RULES.gpus_per_training,
     params:
@@ -60,7 +60,7 @@ rule train:
         "benchmarks/jobs/train/{dataset}/{method}/{size}/seed{seed}.tsv"
     conda:
         "../environment.yml"
-    threads: lambda w: RULES.threads(w.method)
+    threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
         gpu=RULES.gpus_per_training,
     params:
@@ -82,7 +82,7 @@ rule evaluate:
         "benchmarks/jobs/evaluate/{dataset}/{method}/{size}/seed{seed}.tsv"
     conda:
         "../environment.yml"
-    threads: lambda w: RULES.threads(w.method)
+    threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
         gpu=RULES.gpus_per_training,
     params:

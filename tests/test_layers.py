@@ -182,7 +182,7 @@ for suite in [None, *rules.project.names("suite")]:
         rules.figure_inputs(suite, name), rules.shown_sha256(suite, "figure", name)
 for method in rules.project.names("method"):
     rules.training_inputs("typefaces", method), rules.recipe_sha256("typefaces", method)
-    rules.cost_sha256(method), rules.threads(method)
+    rules.cost_sha256(method), rules.threads("typefaces", method)
 """
     assert loaded_by(code) == set()
 

@@ -13,6 +13,12 @@ from fgvc.backbones.timm_models import build_timm, set_norm_eps, set_uniform_sto
 from fgvc.errors import FgvcError
 
 
+def is_vit(backbone: str) -> bool:
+    """Whether `TokenBackbone` takes this timm model. Raises UnknownNameError for a name that timm lacks."""
+    with torch.device("meta"):
+        return isinstance(build_timm(backbone), VisionTransformer)
+
+
 class TokenBackbone(nn.Module):
     """A timm ViT without its classifier.
 

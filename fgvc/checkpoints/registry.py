@@ -40,7 +40,7 @@ def from_upstream(method: str, state_dict: Mapping[str, Tensor], config: Mapping
 
     Args:
         method: upstream's method, as `upstream_methods` names them: ``glsim`` (arkel23/GLSim, with or without
-            crops), ``timm_glsim`` (its variant on timm models), ``ilarepo_glsim`` …
+            crops), ``timm_glsim`` (its variant on timm models), ``ilarepo_glsim``, ``cal`` …
         state_dict: tensors by upstream's names; shapes are read from them. Wrappers' prefixes are removed.
         config: upstream's settings under its own names; where a key is missing, its code's default counts.
             `read_upstream` returns both for a file.

@@ -53,7 +53,7 @@ def rate_search(project: Project, cell: Cell) -> RateSearch:
     FgvcError is raised when they do not.
     """
     return rate_searches(project).get(cell) or RateSearch(
-        (project.variant(cell.method).recipe.learning_rate,), 0, None
+        (project.variant(cell.method).recipe_on(cell.dataset).learning_rate,), 0, None
     )
 
 

@@ -31,12 +31,23 @@ class Variant(Model):
     )
     train: list[str] | Literal["all"] = Field("all", description="name patterns of the parameters that train")
     recipe: Recipe
+    dataset_recipe: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="by dataset id: keys of the recipe that are otherwise on this dataset",
+    )
     source: str = Field(description="where the recipe comes from: paper, code at a commit, or ours")
     notes: str | None = None
 
     def options_on(self, dataset: str | None) -> dict[str, Any]:
         """Options of the method class on a dataset (None: on none in particular)."""
         return self.options | self.dataset_options.get(dataset or "", {})
+
+    def recipe_on(self, dataset: str | None) -> Recipe:
+        """The recipe on a dataset (None: on none in particular)."""
+        own = self.dataset_recipe.get(dataset or "")
+        if not own:
+            return self.recipe
+        return Recipe.model_validate(self.recipe.model_dump(exclude_unset=True) | own)
 
 
 class UrlSource(Model):

@@ -164,6 +164,15 @@ class Project:
                 raise
         for dataset in variant.dataset_options:
             self._named("dataset", dataset, "method", name, ("dataset_options", dataset))
+        for dataset, own in variant.dataset_recipe.items():
+            at = ("dataset_recipe", dataset)
+            self._named("dataset", dataset, "method", name, at)
+            merged = source.data["recipe"] | own
+            try:
+                validate(Recipe, source.part(at, merged), shown)
+            except FgvcError as error:
+                error.key = ".".join((*at, error.key) if error.key else at)
+                raise
         self._cache["method", name] = variant
         return variant
 

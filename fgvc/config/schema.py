@@ -42,6 +42,7 @@ def schema_of(kind: str) -> dict[str, Any]:
     models = [model.model_json_schema() for model in MODELS[kind]]
     schema = models[0] if len(models) == 1 else _one_of(models)
     if kind == "method":
+        _type_dataset_recipe(schema)
         _allow_recipe_base(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -50,6 +51,13 @@ def _one_of(models: list[dict[str, Any]]) -> dict[str, Any]:
     """One of several models; what they refer to stands at the root, where ``#/$defs/…`` looks for it."""
     shared = {name: part for model in models for name, part in model.pop("$defs", {}).items()}
     return {"oneOf": models} | ({"$defs": shared} if shared else {})
+
+
+def _type_dataset_recipe(schema: dict[str, Any]) -> None:
+    """What a variant's recipe has otherwise on a dataset: any of a recipe's keys."""
+    some = {key: value for key, value in schema["$defs"]["Recipe"].items() if key != "required"}
+    schema["$defs"]["DatasetRecipe"] = {**some, "properties": dict(some["properties"])}
+    schema["properties"]["dataset_recipe"]["additionalProperties"] = {"$ref": "#/$defs/DatasetRecipe"}
 
 
 def _allow_recipe_base(schema: dict[str, Any]) -> None:

@@ -33,6 +33,11 @@ class YamlSource:
                 return self.lines[key_path[:end]]
         return None
 
+    def part(self, at: KeyPath, data: Any) -> YamlSource:
+        """``data``, made of what stands below the key ``at``, with the lines of the keys there."""
+        below = {keys[len(at) :]: line for keys, line in self.lines.items() if keys[: len(at)] == at}
+        return YamlSource(self.path, data, below)
+
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Safe loading with numbers such as ``1e-5`` read as floats (YAML 1.2), as everyone expects."""

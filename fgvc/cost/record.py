@@ -135,6 +135,7 @@ def cost_record(
         "params_m": parameter_count(model) / 1e6,
         "trainable_params_m": parameter_count(model, trainable_only=True) / 1e6,
         "forward_passes": model.forward_passes(),
+        "training_passes": model.training_passes(),
         "selection_macs_g": _giga(model.selection_macs()),
         "other_ops_g": _giga(sum(dispatch.other_ops.values())),
         "other_ops_by_kind_g": {kind: _giga(count) for kind, count in dispatch.other_ops.items()},

@@ -188,7 +188,7 @@ def _predictions(
     say_device: bool,
 ) -> pd.DataFrame:
     dataset, size = project.dataset(record["dataset"]), record["image_size"]
-    recipe = project.variant(record["method"]).recipe.resolved()
+    recipe = project.variant(record["method"]).recipe_on(record["dataset"]).resolved()
     device = choose_device(wanted_device or project.settings.device)
     prepare_process(recipe.threads)
     model = _frozen_model(project, directory, record).to(device)

@@ -111,6 +111,10 @@ class Method(nn.Module):
         """How many times the backbone sees an image-sized input for one prediction."""
         return 1
 
+    def training_passes(self) -> int:
+        """How many times the backbone sees an image-sized input for one image of a training step."""
+        return self.forward_passes()
+
     def closed_form_macs(self) -> int | None:
         """MACs of one image's prediction on paper (see `fgvc.backbones.closed_form`), or None: no formula."""
         return None

@@ -73,11 +73,11 @@ def build_variant(
     """The model of a variant: class, options, regularisation and what trains as its YAML says.
 
     Args:
-        dataset: id of the dataset it is for, whose own options count; None: the options for all others.
+        dataset: id of the dataset it is for, whose own options and recipe count; None: those for all others.
         with_weights: load the variant's pre-trained weights (not needed when a checkpoint follows).
     """
     variant = project.variant(name)
-    recipe = variant.recipe.resolved()
+    recipe = variant.recipe_on(dataset).resolved()
     try:
         model = create_model(
             variant.method,

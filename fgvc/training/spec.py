@@ -78,7 +78,7 @@ class RunSpec:
 
     @property
     def recipe(self) -> Recipe:
-        return self.project.variant(self.method).recipe.resolved()
+        return self.project.variant(self.method).recipe_on(self.dataset).resolved()
 
     @cached_property
     def split_record(self) -> dict[str, Any]:

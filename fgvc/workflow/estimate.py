@@ -79,7 +79,7 @@ class Estimate:
     def _described(self, job: Job) -> _Job:
         if job.kind not in TRAINING or not (job.dataset and job.method and job.size):
             return _Job(job.kind)
-        recipe = self.project.variant(job.method).recipe
+        recipe = self.project.variant(job.method).recipe_on(job.dataset)
         return _Job(job.kind, job.dataset, (job.method, job.size), recipe.epochs, recipe.threads)
 
     def _images(self, job: _Job) -> int | None:

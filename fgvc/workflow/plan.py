@@ -20,8 +20,8 @@ from fgvc.workflow.speeds import measured_speeds
 ASSUMED_GPU_MACS_PER_S = 20e12
 ASSUMED_CPU_MACS_PER_S = 20e9
 
-#: A backward pass costs about two forward passes.
-TRAINING_PASSES = 3
+#: A forward and a backward pass, in forward passes: a backward pass costs about two.
+STEP_IN_FORWARD_PASSES = 3
 
 #: Bytes on disk of a training run's state while it runs, in units of its checkpoint (weights, momenta, two
 #: generations).
@@ -75,7 +75,8 @@ def make_plan(project: Project, suite_name: str) -> Plan:
 
 
 class _Costs:
-    """MACs and checkpoint bytes of a variant at a size: from its cost record, else counted now and kept.
+    """By variant and size: MACs of an image's forward passes in training, and bytes of a checkpoint; from the
+    cost record, else counted now and kept.
 
     Attributes:
         speeds: images per second of earlier runs here, by variant and size.
@@ -100,7 +101,7 @@ class _Costs:
         variant = self.project.variant(job.method)
         classes = self.project.dataset(job.dataset).classes
         facts = variant.model_dump(mode="json", include={"method", "backbone", "options"})
-        key = value_sha256([facts, job.size])[:16]
+        key = value_sha256(["training", facts, job.size])[:16]
         if key not in self.known:
             record = self.project.paths.cost(job.method, job.size, classes)
             self.known[key] = (
@@ -111,27 +112,29 @@ class _Costs:
     def _count(self, job: Job, classes: int) -> dict[str, float]:
         import torch
 
-        from fgvc.cost import count_dispatch, quick_macs
         from fgvc.methods.build import build_variant
 
         assert job.method and job.size
         with torch.device("meta"):
             model = build_variant(self.project, job.method, job.size, classes, with_weights=False)
         scalars = sum(tensor.numel() for tensor in model.state_dict().values())
-        try:
-            macs = count_dispatch(model, job.size).macs
-        except (RuntimeError, AssertionError):  # a method that reads values cannot be counted on meta
+        macs = model.closed_form_macs()
+        if macs is None:  # counting takes longer than a formula
+            from fgvc.cost import quick_macs
+
             macs = quick_macs(self.project, job.method, job.size, classes)
-        return {"macs": macs, "checkpoint_bytes": 4 * scalars}
+        training_macs = macs * model.training_passes() / model.forward_passes()
+        return {"training_macs": training_macs, "checkpoint_bytes": 4 * scalars}
 
 
 def _from_record(record: dict[str, Any]) -> dict[str, float]:
-    return {"macs": record["macs_g"] * 1e9, "checkpoint_bytes": record["checkpoint_mib"] * 2**20}
+    macs = record["macs_g"] * 1e9 * record["training_passes"] / record["forward_passes"]
+    return {"training_macs": macs, "checkpoint_bytes": record["checkpoint_mib"] * 2**20}
 
 
 def _add_training(project: Project, plan: Plan, job: Job, costs: _Costs) -> None:
     assert job.method and job.size and job.dataset
-    recipe = project.variant(job.method).recipe
+    recipe = project.variant(job.method).recipe_on(job.dataset)
     rows = expected_rows(project, job.dataset, "train" if job.kind == "search" else "train_val")
     if rows is None:
         plan.uncounted.append(job.dataset)
@@ -145,7 +148,7 @@ def _add_training(project: Project, plan: Plan, job: Job, costs: _Costs) -> None
         plan.basis.append("speeds of earlier runs here")
     else:
         speed = ASSUMED_GPU_MACS_PER_S if on_gpu else ASSUMED_CPU_MACS_PER_S * recipe.threads
-        seconds = images * TRAINING_PASSES * costs.of(job)["macs"] / speed
+        seconds = images * STEP_IN_FORWARD_PASSES * costs.of(job)["training_macs"] / speed
         plan.basis.append(
             f"{speed / 1e12:g} TMAC/s on a GPU (assumed)"
             if on_gpu

@@ -77,8 +77,8 @@ class Rules:
     def recipe_sha256(self, dataset: str, method: str) -> str:
         return recipe_sha256(self.project, dataset, method)
 
-    def threads(self, method: str) -> int:
-        return self.project.variant(method).recipe.threads
+    def threads(self, dataset: str, method: str) -> int:
+        return self.project.variant(method).recipe_on(dataset).threads
 
     def search(self, dataset: str, method: str, size: str) -> RateSearch:
         return rate_search(self.project, Cell(dataset, method, int(size)))

@@ -34,7 +34,13 @@ COPY = [
         f"datasets/{d}"
         for d in ["dafb", "dogs", "flowers", "food", "inat17", "moe", "nabirds", "pets", "vegfru"]
     ),
-    *("methods/resnet101", "methods/vit_b16", "methods/glsim_vit_b16", "recipes/glsim_medium"),
+    *(
+        "methods/resnet101",
+        "methods/cal_resnet101",
+        "methods/vit_b16",
+        "methods/glsim_vit_b16",
+        "recipes/glsim_medium",
+    ),
     "weights/vit_base_patch16_224.orig_in21k",
 ]
 

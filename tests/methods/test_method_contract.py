@@ -30,16 +30,31 @@ CLASSES, BATCH = 5, 4
 class Case:
     """A backbone small enough for a CPU, and options other than the defaults, if any.
 
-    ``size`` is a small image side that the backbone takes; 224 and 448 must work as well.
+    ``size`` is a small image side that the backbone takes; 224 and 448 must work as well. ``moving`` names
+    buffers that every training step moves, whatever trains.
     """
 
     backbone: str
     size: int = 64
     options: dict[str, Any] = field(default_factory=dict)
+    moving: frozenset[str] = frozenset()
 
 
 #: Class → where it is tested. Give a class one line for each kind of backbone that it behaves otherwise on.
 BACKBONES: dict[str, list[Case]] = {
+    "cal": [
+        Case("test_resnet", options={"num_attentions": 4}, moving=frozenset({"centers.center"})),
+        Case(
+            "tf_efficientnet_lite0",
+            options={"num_attentions": 4, "eval_mode": "single2", "centers": "float16"},
+            moving=frozenset({"centers.center"}),
+        ),
+        Case(
+            "vit_pico_patch16_224",
+            options={"num_attentions": 4, "eval_mode": "none1"},
+            moving=frozenset({"centers.center"}),
+        ),
+    ],
     "cnn": [Case("tf_efficientnet_lite0"), Case("test_resnet", options={"head_init": "default"})],
     "glsim": [
         Case("vit_pico_patch16_224"),
@@ -162,15 +177,16 @@ def test_a_prediction_does_not_depend_on_the_rest_of_its_batch(subject: tuple[st
         torch.testing.assert_close(model(images).logits, alone, rtol=1e-3, atol=1e-4)
 
 
-def test_forward_passes_is_what_the_backbone_sees(subject: tuple[str, Case]) -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_passes_are_what_the_backbone_sees(subject: tuple[str, Case], training: bool) -> None:
     """Counted at the backbone's first layer with weights; crops stacked into one batch count as well."""
-    model = build(subject).eval()
+    model = build(subject).train(training)
     first = next(m for m in model.backbone.modules() if list(m.parameters(recurse=False)) and is_leaf(m))
     seen: list[int] = []
     first.register_forward_hook(lambda _module, inputs, _out: seen.append(len(inputs[0])))
     with torch.inference_mode():
         model(pictures(subject[1].size))
-    assert sum(seen) == BATCH * model.forward_passes()
+    assert sum(seen) == BATCH * (model.training_passes() if training else model.forward_passes())
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -225,7 +241,8 @@ def test_patterns_mean_these_parameters_and_no_others(subject: tuple[str, Case])
     assert {name for name, gradient in found.items() if gradient is not None} == wanted
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()
     after = model.state_dict()
-    assert {name for name, tensor in before.items() if not torch.equal(tensor, after[name])} == wanted
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == wanted | subject[1].moving
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(subject: tuple[str, Case]) -> None:

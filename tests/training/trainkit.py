@@ -78,6 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "norms": variant(
         method="cnn", backbone="test_efficientnet", ema_decay=0.9, dropout=0.2, channels_last=True
     ),
+    "centers": variant(method="cal", backbone="test_resnet"),
     "half": variant(precision="fp16"),
     "long": variant(epochs=12, optimizer="adamw"),
 }
