@@ -8,8 +8,8 @@ from pathlib import Path
 
 #: Longest list of names that an error prints; beyond it the message names the command that lists them.
 MAX_NAMES = 12
-#: Longest text of such a list: two lines of a terminal.
-MAX_LENGTH = 150
+#: Longest text of such a list with what is said around it: less than three lines of a terminal.
+MAX_LENGTH = 220
 
 
 class FgvcError(Exception):
@@ -96,8 +96,12 @@ def available(kind: str, names: list[str], listing: str | None = None) -> str:
     if not names:
         return f"there is no {kind} yet"
     count = min(len(names), MAX_NAMES)
-    while count > 1 and len(", ".join(names[:count])) > MAX_LENGTH:
+    while count > 1 and len(_available(kind, names, listing, count)) > MAX_LENGTH:
         count -= 1
+    return _available(kind, names, listing, count)
+
+
+def _available(kind: str, names: list[str], listing: str | None, count: int) -> str:
     shown, rest = ", ".join(names[:count]), len(names) - count
     text = f"available {kind} names: {shown}" + (f" … and {rest} more" if rest > 0 else "")
     return text + (f" (all of them: {listing})" if listing else "")

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fgvc.cli.groups import AsJson, DatasetName, Mirror, data_app, example
+from fgvc.cli.groups import AsJson, DatasetName, FromLocal, Mirror, data_app, example
 from fgvc.cli.output import terminal_width
-from fgvc.cli.watch import Watcher
+from fgvc.cli.watch import Watcher, resumable
 from fgvc.config.project import Project
 
 
@@ -19,6 +19,7 @@ from fgvc.config.project import Project
 def fetch(
     dataset: DatasetName,
     mirror: Mirror = None,
+    from_local: FromLocal = None,
     verify: Annotated[bool, typer.Option("--verify", help="hash every file again")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="put a fresh copy in the place of data/D")
@@ -30,9 +31,16 @@ def fetch(
 
     project = Project.find()
     name = project.canonical_dataset(dataset)
-    done = fetch_dataset(
-        project, name, Path(mirror) if mirror else None, Watcher(), verify=verify, replace=replace
-    )
+    with resumable(f"fgvc data fetch {name}"):
+        done = fetch_dataset(
+            project,
+            name,
+            Path(mirror) if mirror else None,
+            Watcher(),
+            verify=verify,
+            replace=replace,
+            local=Path(from_local) if from_local else None,
+        )
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
     if done.record.unverified:

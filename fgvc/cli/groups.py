@@ -61,6 +61,10 @@ Mirror = Annotated[
     str | None,
     typer.Option("--mirror", metavar="DIR", help="look here before the network", show_default="$FGVC_MIRROR"),
 ]
+FromLocal = Annotated[
+    str | None,
+    typer.Option("--from-local", metavar="DIR", help="folder with the files that you downloaded yourself"),
+]
 SuiteName = Annotated[
     str | None, typer.Option("--suite", help="suite in params/suites", show_default="the default suite")
 ]

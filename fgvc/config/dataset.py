@@ -15,6 +15,16 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # --- where it comes from ---------------------------------------------------------------------------
 
 
+class Part(Model):
+    """One of the files that an archive was cut into (``x.tar.gz.aa``, ``x.tar.gz.ab`` …)."""
+
+    file: InnerPath = Field(description="name below a mirror, and in messages")
+    urls: list[Annotated[str, Field(pattern=r"^https?://")]] = Field(default_factory=list)
+    bytes: int | None = Field(None, gt=0)
+    sha256: Sha256 | None = None
+    md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
+
+
 class Download(Model):
     """One file to fetch: an archive that is unpacked, or a plain file such as a split list."""
 
@@ -29,6 +39,9 @@ class Download(Model):
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
     list_sha256: Sha256 | None = Field(
         None, description="for split lists: digest of the sorted 'class_id,dir' lines"
+    )
+    parts: list[Part] = Field(
+        default_factory=list, description="the files that the archive was cut into, in order"
     )
     unpack: bool = True
     to: InnerPath = Field(".", description="folder (archive) or path (plain file) below data/D")
@@ -45,11 +58,20 @@ class Download(Model):
             raise ValueError("list_sha256 is for plain files (unpack: false)")
         if not self.unpack and self.to == ".":
             raise ValueError("'to' must say where the plain file goes")
+        if self.parts and (not self.unpack or self.urls or self.bytes or self.sha256 or self.md5):
+            raise ValueError("with 'parts', each part has its own urls, bytes and digests, and is unpacked")
         return self
 
     @property
+    def sizes(self) -> list[int | None]:
+        """Bytes of the file, or of each part."""
+        return [part.bytes for part in self.parts] or [self.bytes]
+
+    @property
     def has_digest(self) -> bool:
-        """Whether the file itself can be checked, before anything is done with it."""
+        """Whether the file itself, or each of its parts, can be checked before anything is done with it."""
+        if self.parts:
+            return all(part.sha256 or part.md5 for part in self.parts)
         return bool(self.sha256 or self.md5 or self.list_sha256)
 
 
@@ -223,7 +245,8 @@ class Dataset(Model):
         """What a fetch transfers; None where nobody knows. Exact when every download gives its bytes."""
         if not isinstance(self.source, ArchiveSource):
             return 0
-        sizes = [download.bytes for download in self.source.downloads if download.unpack]
+        archives = [download for download in self.source.downloads if download.unpack]
+        sizes = [size for download in archives for size in download.sizes]
         known = sum(size or 0 for size in sizes) if all(sizes) else None
         return int(self.download_mib * 2**20) if known is None and self.download_mib else known
 

@@ -39,6 +39,7 @@ STAGES: dict[str, Stage] = {
             "data/generated.py",
             "data/images.py",
             "data/layouts",
+            "data/linking.py",
             "data/lists.py",
             "data/records.py",
             "data/staging.py",

@@ -143,4 +143,7 @@ class Settings(Model):
     )
     checkpoint_interval_s: float = Field(60.0, ge=0, description="resume state is saved this often")
     network_timeout_s: float = Field(30.0, gt=0)
+    network_retry_wait_s: float = Field(
+        2.0, ge=0, description="before a download is tried again; doubles from try to try"
+    )
     keep_sweep_weights: bool = Field(False, description="keep the models of learning-rate searches")

@@ -41,7 +41,7 @@ class SourceFile(Model):
     """A downloaded file that went into the dataset."""
 
     file: str
-    place: Literal["mirror", "network"]
+    place: Literal["local", "mirror", "network"]
     urls: list[str]
     sha256: str
     checked: list[str] = Field(description="stated properties that were compared, such as sha256")
@@ -50,10 +50,11 @@ class SourceFile(Model):
 class SourceRecord(Model):
     """Where the images came from. No path of a machine stands here.
 
+    Kind ``unpacked``: from a folder of the user (``--from-local``) that held what an archive unpacks to.
     Kind ``in_place``: they lay in data/D already, and nothing says how they got there.
     """
 
-    kind: Literal["archive", "generated", "folder", "in_place"]
+    kind: Literal["archive", "unpacked", "generated", "folder", "in_place"]
     files: list[SourceFile] = Field(default_factory=list)
     generator: str | None = None
     fonts_sha256: str | None = None
@@ -209,5 +210,5 @@ def damage(project: Project, name: str, missing: list[str], changed: list[str]) 
     return FgvcError(
         f"files of '{name}' are not as recorded; {'; '.join(parts)}",
         file=f"{folder}/{(missing + changed)[0]}",
-        cure=f"bring them back (dvc pull, if tracked), or fetch them anew: fgvc data fetch {name} --replace",
+        cure=f"fgvc data fetch {name} --replace\nor bring these files back (if tracked: dvc pull)",
     )

@@ -14,10 +14,10 @@ from datakit import Server, Toy
 
 from fgvc.config.project import Project
 from fgvc.data.archives import unpack
-from fgvc.data.downloads import check_file
 from fgvc.data.fetch import fetch
 from fgvc.data.lists import published_rows
 from fgvc.data.records import check_files
+from fgvc.data.sources import check_file
 from fgvc.data.splits import prepare_splits
 from fgvc.data.stats import size_statistics
 from fgvc.errors import FgvcError

@@ -32,7 +32,7 @@ def read_layout(project: Project, name: str) -> Layout:
         raise FgvcError(
             f"the images of '{name}' are not here",
             file=project.paths.shown(folder),
-            cure=f"fgvc data fetch {name} (or dvc pull, if tracked)",
+            cure=f"fgvc data fetch {name}\nor, where they are tracked: dvc pull",
         )
     return layout_of(dataset, folder, project.paths.shown(folder))
 
