@@ -1,9 +1,12 @@
-"""The one error type that users see: what is wrong, where, and what to do, in at most five lines."""
+"""The one error type that users see: what is wrong, where, and what to do, in at most five lines.
+
+And how its messages show names and foreign words.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 #: Longest list of names that an error prints; beyond it the message names the command that lists them.
@@ -105,3 +108,14 @@ def _available(kind: str, names: list[str], listing: str | None, count: int) -> 
     shown, rest = ", ".join(names[:count]), len(names) - count
     text = f"available {kind} names: {shown}" + (f" … and {rest} more" if rest > 0 else "")
     return text + (f" (all of them: {listing})" if listing else "")
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many, joined by commas, and … where more follow."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """Foreign words on one line: control characters and runs of white space become one space."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

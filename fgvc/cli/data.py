@@ -72,7 +72,9 @@ def split(dataset: DatasetName, as_json: AsJson = False) -> None:
 
 def _same_parts(record: dict[str, Any]) -> str:
     """Which parts of a split that is ours are the published ones all the same."""
-    same = [part for part, facts in record["parts"].items() if facts["matches_expected"]]
+    from fgvc.reporting.split_label import published_parts
+
+    same = published_parts(record)
     return f" ({' and '.join(same)} as published)" if same and record["provenance"] == "ours" else ""
 
 

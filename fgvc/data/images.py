@@ -11,9 +11,9 @@ from PIL import Image
 
 from fgvc.data.decoding import as_rgb, failure
 from fgvc.data.progress import Progress
-from fgvc.data.records import SHOWN_FILES, ImageEntry
+from fgvc.data.records import ImageEntry
 from fgvc.data.threads import in_threads
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, first_few
 from fgvc.provenance.digests import file_sha256
 
 
@@ -28,7 +28,7 @@ def inspect_images(
     absent = [path for path, _ in items if not (root / path).is_file()]
     if absent:
         raise FgvcError(
-            f"{len(absent)} of {len(items)} listed images are missing: {_some(absent)}",
+            f"{len(absent)} of {len(items)} listed images are missing: {first_few(absent)}",
             file=f"{shown_as}/{absent[0]}",
             cure="the archive is incomplete or laid out otherwise than the lists say",
         )
@@ -46,7 +46,7 @@ def inspect_images(
     broken = [entry for entry in found if isinstance(entry, str)]
     if broken:
         raise FgvcError(
-            f"{len(broken)} image(s) cannot be decoded: {_some(broken)}",
+            f"{len(broken)} image(s) cannot be decoded: {first_few(broken)}",
             file=f"{shown_as}/{broken[0].split(' (')[0]}",
             cure="take the file from another copy; images are never skipped or replaced",
         )
@@ -71,7 +71,3 @@ def _inspect(root: Path, path: str, class_id: int) -> ImageEntry:
         width, height = image.size
         as_rgb(image)
     return ImageEntry(path, class_id, width, height, len(data), hashlib.sha256(data).hexdigest())
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN_FILES]) + (" …" if len(names) > SHOWN_FILES else "")

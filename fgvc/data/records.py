@@ -14,12 +14,9 @@ from fgvc.config.base import Model, validate
 from fgvc.config.project import Project
 from fgvc.config.yaml_source import YamlSource
 from fgvc.data.lists import csv_rows, csv_text, path_problem
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, first_few
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.files import read_json, write_json, write_text
-
-#: Names of files that an error spells out; the rest is counted.
-SHOWN_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -203,7 +200,7 @@ def damage(project: Project, name: str, missing: list[str], changed: list[str]) 
     """The error about files that are missing from data/D or not as they were fetched."""
     folder = project.paths.shown(project.paths.data_dir(name))
     parts = [
-        f"{len(files)} {verb}: {', '.join(files[:SHOWN_FILES])}" + (" …" if len(files) > SHOWN_FILES else "")
+        f"{len(files)} {verb}: {first_few(files)}"
         for files, verb in ((missing, "missing"), (changed, "changed since they were fetched"))
         if files
     ]

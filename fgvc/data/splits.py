@@ -20,13 +20,11 @@ from fgvc.config.project import Project
 from fgvc.data.layouts import Layout, read_layout
 from fgvc.data.lists import Row, csv_rows, csv_text, read_list, read_list_text, write_list
 from fgvc.data.records import DataIndex, read_index
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, first_few
 from fgvc.provenance.digests import file_sha256, split_sha256, value_sha256
 from fgvc.provenance.files import read_json, write_json, write_text
 
 PARTS: tuple[SplitName, ...] = ("train", "val", "train_val", "test")
-#: Names that an error spells out; the rest is counted.
-SHOWN = 5
 
 Origin = Literal["list", "cut", "union"]
 
@@ -211,7 +209,7 @@ class _Checks:
             if len(self.paths[name]) < len(part.rows):
                 twice = [path for (_, path), times in Counter(part.rows).items() if times > 1]
                 raise FgvcError(
-                    f"{len(twice)} image(s) stand twice in {name}: {_some(twice)}", file=self.yaml
+                    f"{len(twice)} image(s) stand twice in {name}: {first_few(twice)}", file=self.yaml
                 )
         self._passed("no image stands twice in a part")
 
@@ -221,7 +219,7 @@ class _Checks:
             strange = [path for class_id, path in part.rows if known.get(path) != class_id]
             if strange:
                 raise FgvcError(
-                    f"{len(strange)} image(s) of {name} are not in the index so: {_some(strange)}",
+                    f"{len(strange)} image(s) of {name} are not in the index so: {first_few(strange)}",
                     file=f"data/{self.index.record.dataset}.csv",
                     cure=f"fgvc data fetch {self.index.record.dataset}",
                 )
@@ -231,7 +229,7 @@ class _Checks:
         shared = sorted(self.paths[first] & self.paths[second])
         if shared:
             raise FgvcError(
-                f"{len(shared)} image(s) are in {first} and in {second}: {_some(shared)}",
+                f"{len(shared)} image(s) are in {first} and in {second}: {first_few(shared)}",
                 file=self.yaml,
                 key="layout",
                 cure="an image may be in one of them only; correct the lists",
@@ -242,7 +240,8 @@ class _Checks:
         differing = sorted((self.paths["train"] | self.paths["val"]) ^ self.paths["train_val"])
         if differing:
             raise FgvcError(
-                f"train and val together are not train_val: {len(differing)} differ, as {_some(differing)}",
+                f"train and val together are not train_val: {len(differing)} differ, "
+                f"as {first_few(differing)}",
                 file=self.yaml,
                 key="layout.lists",
                 cure="take all lists from one source, or drop train and val and give a train_fraction",
@@ -260,7 +259,7 @@ class _Checks:
             self._passed(f"{name} holds every class{note}")
 
     def _wrong_classes(self, name: str, lacking: list[int], declared: int, origin: Origin) -> FgvcError:
-        names = _some([self.layout.class_names[c] for c in lacking])
+        names = first_few([self.layout.class_names[c] for c in lacking])
         if origin == "cut":
             cure = "these classes have too few images to be cut; three each are enough for 0.8 and 0.2"
         else:
@@ -301,12 +300,8 @@ class _Checks:
         digest = {entry.path: entry.sha256 for entry in self.index.images}
         trained = {digest[path] for path in self.paths["train_val"]}
         same = sorted(path for path in self.paths["test"] if digest[path] in trained)
-        outcome = f"{len(same)} test image(s) are: {_some(same)}" if same else "passed"
+        outcome = f"{len(same)} test image(s) are: {first_few(same)}" if same else "passed"
         self._passed("no test image is byte-identical to one of train_val", outcome)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
 
 
 # --- reading what the verb wrote -------------------------------------------------------------------

@@ -18,14 +18,14 @@ from fgvc.data.progress import Progress, tell
 from fgvc.data.web import (
     HEAD_BYTES,
     PAGE_BYTES,
+    SERVER_WORDS,
     TransferError,
     host_of,
-    one_line,
     open_url,
     page_subject,
     retry_after_s,
 )
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, one_line
 from fgvc.provenance.files import write_json
 
 CHUNK = 1 << 18
@@ -146,7 +146,7 @@ class Transfer:
         except urllib.error.URLError as error:
             raise _unreachable(error.reason, self.timeout_s) from None
         except ValueError as error:
-            raise TransferError(f"cannot be asked ({one_line(error)})") from None
+            raise TransferError(f"cannot be asked ({one_line(error, SERVER_WORDS)})") from None
         except (OSError, http.client.HTTPException) as error:
             raise _AgainError(_reason(error, self.timeout_s)) from None
         with response, _disk_errors(part.path):
@@ -186,7 +186,7 @@ class Transfer:
 
     def _refused(self, error: urllib.error.HTTPError, part: _Part, offset: int) -> None:
         """What an HTTP error means. Returns only when the part turns out to be the whole file."""
-        said = f"answers {error.code} {one_line(error.reason)}"
+        said = f"answers {error.code} {one_line(error.reason, SERVER_WORDS)}"
         if error.code == 416 and offset:
             whole = (error.headers.get("Content-Range") or "").removeprefix("bytes */")
             if self.has_digest and whole == str(offset):
@@ -321,4 +321,4 @@ def _reason(error: object, timeout_s: float) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "ended before the file did"
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"is not reachable ({one_line(said)})"
+    return f"is not reachable ({one_line(said, SERVER_WORDS)})"

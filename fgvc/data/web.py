@@ -14,10 +14,14 @@ import urllib.request
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from fgvc.errors import one_line
+
 #: How many time-outs the head of an answer may take, however often a byte of it arrives.
 HEAD_TIMEOUTS = 2
 #: So much of an answer tells whether it is a web page; so much of a web page tells what it wants.
 HEAD_BYTES, PAGE_BYTES = 512, 1 << 16
+#: Characters of a server's own words that a message repeats.
+SERVER_WORDS = 100
 
 _HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|head|body|title|script)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
@@ -60,7 +64,8 @@ def page_subject(head: bytes, content_type: str) -> str | None:
     text = head.decode("utf-8", "replace")
     title = _TITLE.search(text)
     known = [about for about, words in _SUBJECTS.items() if any(word in text.lower() for word in words)]
-    hints = [f"titled '{one_line(html.unescape(title[1]))}'"] if title and title[1].strip() else []
+    said = one_line(html.unescape(title[1]), SERVER_WORDS) if title else ""
+    hints = [f"titled '{said}'"] if said else []
     hints += [f"it speaks of {known[0]}"] if known else []
     return ", ".join(hints)
 
@@ -79,12 +84,6 @@ def retry_after_s(header: str | None) -> float | None:
 def host_of(url: str) -> str:
     """The host (and port) that a URL names."""
     return urlsplit(url).netloc or url[:60]
-
-
-def one_line(text: object) -> str:
-    """A server's words: whatever it sends, the message stays readable."""
-    printable = "".join(c if c.isprintable() else " " for c in str(text))
-    return " ".join(printable.split())[:100]
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
+from fgvc.errors import first_few
 from fgvc.provenance.files import write_json, write_text
 from fgvc.reporting.markdown import escape, pipe_table
 from fgvc.reporting.printer import DEFAULT_WIDTH, Column, render
@@ -122,7 +123,7 @@ def _class_text(record: dict[str, Any]) -> str:
     lacking = {part: facts["missing"] for part, facts in record["class_sets"].items() if facts["missing"]}
     if not lacking:
         return f"every part holds all {record['classes']:,}"
-    return "; ".join(f"{part} lacks {len(names):,} ({_some(names)})" for part, names in lacking.items())
+    return "; ".join(f"{part} lacks {len(them):,} ({first_few(them, 3)})" for part, them in lacking.items())
 
 
 def _order_text(order: dict[str, Any]) -> str:
@@ -130,7 +131,7 @@ def _order_text(order: dict[str, Any]) -> str:
     if order["first_out_of_order"]:
         text += f" ('{order['first_out_of_order'][0]}' before '{order['first_out_of_order'][1]}')"
     twice = order["names_of_several_ids"]
-    return text + (f"; {len(twice)} name(s) stand for several ids ({_some(twice)})" if twice else "")
+    return text + (f"; {len(twice)} name(s) stand for several ids ({first_few(twice, 3)})" if twice else "")
 
 
 def _balance_text(record: dict[str, Any]) -> str:
@@ -146,10 +147,6 @@ def _unusual_text(record: dict[str, Any]) -> str:
         f"{kind['images']:,} {KIND_TITLES[kind['kind']]}" for kind in record["unusual"] if kind["images"]
     ]
     return ", ".join(there) if there else "none"
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 # --- lists -----------------------------------------------------------------------------------------
@@ -190,7 +187,7 @@ def _class_rows(record: dict[str, Any]) -> Rows:
                 f"{images:,}",
                 f"{facts['classes']:,}",
                 *(f"{c:,}" for c in counts),
-                _some(facts["missing"], 20),
+                first_few(facts["missing"], 20),
             )
         )
     return rows

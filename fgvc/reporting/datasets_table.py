@@ -44,6 +44,8 @@ _HEADINGS = (
 )
 _READING = (
     "Counts as the files in params/datasets state them (–: not stated); preparing a split checks them.",
+    "Split: whose it is as the dataset's own files tell; where all that was prepared has the digests of the "
+    "published lists, results/splits/D/split.json calls it published.",
     "Checked by: digests that a fetch or a split is compared with. Archive: of the downloads; pictures: of "
     "all files when unpacked; split: of how many of its four parts.",
     "A letter marks what nobody verified.",

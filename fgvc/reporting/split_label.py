@@ -27,6 +27,11 @@ def split_note(project: Project, name: str) -> str | None:
         return f"{dataset.title}: the split claims to be the published one; its digests are not all known."
     if record["provenance"] != "ours":
         return None
-    same = [part for part, facts in record["parts"].items() if facts["matches_expected"]]
+    same = published_parts(record)
     but = f", but {' and '.join(same)} are as published" if same else ", neither official nor published"
     return f"{dataset.title}: the split is ours{but}."
+
+
+def published_parts(record: dict[str, Any]) -> list[str]:
+    """The parts of a ``split.json`` that are the published ones by their digests."""
+    return [part for part, facts in record["parts"].items() if facts["matches_expected"]]

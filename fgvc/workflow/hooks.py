@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc.config.grid import rate_searches
 from fgvc.config.project import Project
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, one_line
 from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.tracking import job_records
@@ -249,7 +249,6 @@ def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) ->
     Args:
         stopped: the user ended the run, so that a job without an error of its own was stopped, not failed.
     """
-    from fgvc.reporting.runs import one_line
     from fgvc.reporting.summary import FailedJob
 
     found: dict[str, FailedJob] = {}

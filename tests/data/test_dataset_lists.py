@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,32 @@ def test_published_lists_count_where_they_can_be_had(small: MakeSmall, tmp_path:
     assert read_class_names(project, "moe") == names
     assert {file.checked[0] for file in fetched.record.source.files[1:]} == {"list_sha256", "sha256"}
     assert fetch(project, "moe", mirror).outcome == "present"
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_published_lists_of_the_user_s_folder_count_where_their_digests_are_right(
+    small: MakeSmall, tmp_path: Path, packed: bool
+) -> None:
+    archive = ARCHIVES["cub"]()
+    parts = {part: relative(rows, "CUB_200_2011/images") for part, rows in archive.rows.items()}
+    parts["train"], parts["val"] = cut(parts["train_val"], 0.8)
+    lists = {"classes_file": None, "classes_sha256": None}
+    project = small("cub", archive, published=lists, expected=published_expected(parts))
+    mine = tmp_path / "mine"
+    put_lists(mine, "splits/cub", {part: list_text(rows) for part, rows in parts.items()})
+    (mine / "test.csv").write_text("class_id,dir\n0,of another kind.jpg\n")
+    archive_file = tmp_path / "mirror" / next(iter(archive.packed()))
+    if packed:
+        archive_file.replace(mine / archive_file.name)
+    else:
+        with tarfile.open(archive_file) as held:
+            held.extractall(mine, filter="data")
+        archive_file.unlink()
+    fetched = fetch(project, "cub", local=mine)
+    record = prepare_splits(project, "cub")
+    assert (record["provenance"], record["lists"]) == ("published", "published")
+    assert {file.place for file in fetched.record.source.files} == {"local"}
+    assert fetched.record.source.kind == ("archive" if packed else "unpacked")
 
 
 @pytest.mark.parametrize("trouble", ["none there", "another list", "one of two"])

@@ -116,6 +116,21 @@ def test_sizes_of_the_datasets_that_are_here(bench: BenchT) -> None:
     assert Rules(bench.project).shown_sha256(None, "table", "sizes_all") != before
 
 
+def test_a_dataset_that_came_while_the_table_was_made_is_named_and_not_waited_for(bench: BenchT) -> None:
+    bench.project.paths.data_record("birds").parent.mkdir(parents=True)
+    for name in ("birds", "drawn"):
+        bench.project.paths.data_record(name).write_text("{}")
+    with pytest.raises(FgvcError, match="2 of 2 size statistics are missing"):
+        read_table(bench.project, "quick", "sizes_all")
+    bench.stats("birds")
+    _, md, tidy = write_table(bench.project, "quick", "sizes_all")
+    assert "Here, but not measured yet: Drawn." in md.read_text() and "PARTIAL" not in md.read_text()
+    assert "birds,all" in tidy.read_text() and "drawn" not in tidy.read_text()
+    bench.stats("drawn")
+    _, md, tidy = write_table(bench.project, "quick", "sizes_all")
+    assert "not measured" not in md.read_text() and "drawn,all" in tidy.read_text()
+
+
 def test_sizes_of_nothing(bench: BenchT) -> None:
     for call in (
         lambda: read_table(bench.project, "quick", "sizes_all"),

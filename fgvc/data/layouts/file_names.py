@@ -6,7 +6,7 @@ import re
 
 from fgvc.config.layout import FileNamesLayout
 from fgvc.data.layouts.base import Folder, Layout, integer
-from fgvc.data.layouts.folders import IMAGE_SUFFIXES, files_below
+from fgvc.data.layouts.folders import files_below, is_image
 from fgvc.data.lists import Row
 from fgvc.errors import FgvcError
 
@@ -23,11 +23,10 @@ def read(layout: FileNamesLayout, folder: Folder) -> Layout:
     rows: dict[str, list[Row]] = {part: [] for part in dict.fromkeys(layout.part_names.values())}
     ignored: list[str] = []
     for path in files_below(root, folder.root):
-        name = path.rpartition("/")[2]
-        if f".{name.rpartition('.')[2].lower()}" not in IMAGE_SUFFIXES:
+        if not is_image(path):
             ignored.append(path)
             continue
-        found = re.fullmatch(layout.pattern, name)
+        found = re.fullmatch(layout.pattern, path.rpartition("/")[2])
         if not found or found["part"] not in layout.part_names:
             raise FgvcError(
                 f"the file name does not tell class and part as '{layout.pattern}' does",

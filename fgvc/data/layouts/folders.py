@@ -22,6 +22,11 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts], name
 
 
+def is_image(path: str) -> bool:
+    """Whether a file is an image by its suffix."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+
+
 def class_folders(root: Path, shown_as: str, support: list[str] | None = None, inner: str = ".") -> Layout:
     """The layout of a folder of class folders, with or without train/val/test folders above them.
 
@@ -65,7 +70,7 @@ def _class_rows(
         before = len(rows)
         for path in files_below(folder, root):
             problem = path_problem(path)
-            if PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+            if not is_image(path):
                 ignored.append(path)
             elif problem:
                 raise FgvcError(f"{problem}: {path!r}", file=shown_as, cure="rename the file")
