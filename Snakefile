@@ -42,6 +42,8 @@ localrules:
     table_default,
     figure,
     figure_default,
+    track,
+    track_suite,
 
 
 rule all:
@@ -54,6 +56,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/cost.smk"
 include: "rules/tables.smk"
+include: "rules/track.smk"
 
 
 report: "workflow/report/workflow.rst"

@@ -1,15 +1,18 @@
-"""The one error type that users see: what is wrong, where, and what to do, in at most five lines."""
+"""The one error type that users see: what is wrong, where, and what to do, in at most five lines.
+
+And how its messages show names and foreign words.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 #: Longest list of names that an error prints; beyond it the message names the command that lists them.
 MAX_NAMES = 12
-#: Longest text of such a list: two lines of a terminal.
-MAX_LENGTH = 150
+#: Longest text of such a list with what is said around it: less than three lines of a terminal.
+MAX_LENGTH = 220
 
 
 class FgvcError(Exception):
@@ -96,8 +99,23 @@ def available(kind: str, names: list[str], listing: str | None = None) -> str:
     if not names:
         return f"there is no {kind} yet"
     count = min(len(names), MAX_NAMES)
-    while count > 1 and len(", ".join(names[:count])) > MAX_LENGTH:
+    while count > 1 and len(_available(kind, names, listing, count)) > MAX_LENGTH:
         count -= 1
+    return _available(kind, names, listing, count)
+
+
+def _available(kind: str, names: list[str], listing: str | None, count: int) -> str:
     shown, rest = ", ".join(names[:count]), len(names) - count
     text = f"available {kind} names: {shown}" + (f" … and {rest} more" if rest > 0 else "")
     return text + (f" (all of them: {listing})" if listing else "")
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many, joined by commas, and … where more follow."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """Foreign words on one line: control characters and runs of white space become one space."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-# Datasets, weights, splits and size statistics.
+# Datasets, weights, splits, size statistics and the audit of pictures.
 
 
 rule fetch:
@@ -69,3 +69,21 @@ rule stats:
         stage=version("stats"),
     shell:
         "fgvc data stats {wildcards.dataset} > {log} 2>&1"
+
+
+rule audit_data:
+    input:
+        "results/splits/{dataset}/split.json",
+    output:
+        page="results/audit/data/{dataset}.md",
+        record="results/audit/data/{dataset}.json",
+    log:
+        "logs/audit_data/{dataset}.log",
+    benchmark:
+        "benchmarks/jobs/audit_data/{dataset}.tsv"
+    conda:
+        "../environment.yml"
+    params:
+        stage=version("audit"),
+    shell:
+        "fgvc data audit {wildcards.dataset} > {log} 2>&1"

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("workflow",),
+    ("tracking",),
     ("reporting", "audit"),
     ("training", "evaluation", "explain", "cost", "pretraining"),
     ("checkpoints",),

@@ -1,7 +1,7 @@
 """Turning foreign weights into timm's names and shapes.
 
-Three kinds of files are read: the original JAX ViT ``.npz``, PyTorch/timm files (safetensors or a pickle
-loaded with ``weights_only=True``), and state dicts whose tensors come in timm's order under other names.
+Read are the original JAX ViT ``.npz`` and PyTorch files (safetensors, or a pickle loaded with
+``weights_only=True``) under timm's names, under those of DINOv2's or Swin's authors, or in timm's order.
 """
 
 from __future__ import annotations
@@ -100,6 +100,41 @@ def vit_npz_to_timm(arrays: StateDict) -> StateDict:
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
+def dinov2_to_timm(state: StateDict) -> StateDict:
+    """Tensors of a DINOv2 ViT under timm's names; the mask token, which only pre-training uses, is left out.
+
+    The names are the same but for the registers. In models with registers timm keeps the position embedding
+    to the patches: the CLS token's own position is added to the CLS token for good.
+    Source: the released checkpoints' tensor names (facebookresearch/dinov2, Oquab et al., 2023; registers:
+    Darcet et al., Vision Transformers Need Registers, 2023).
+    """
+    renamed = {name: tensor for name, tensor in state.items() if name != "mask_token"}
+    if "register_tokens" in renamed and {"cls_token", "pos_embed"} <= set(renamed):
+        positions = renamed["pos_embed"]
+        renamed["reg_token"] = renamed.pop("register_tokens")
+        renamed["cls_token"] = renamed["cls_token"] + positions[:, :1]
+        renamed["pos_embed"] = positions[:, 1:]
+    return renamed
+
+
+def swin_to_timm(state: StateDict) -> StateDict:
+    """Tensors of a Swin Transformer under timm's names; tables that follow from the geometry are left out.
+
+    Its authors (and timm before 0.8) down-sample at the end of a stage, timm at the beginning of the next.
+    Source: the released checkpoints' tensor names (microsoft/Swin-Transformer, Liu et al., ICCV 2021).
+    """
+    tables = (".relative_position_index", ".attn_mask")
+    kept = {name: tensor for name, tensor in state.items() if not name.endswith(tables)}
+    return {_one_stage_later(name): tensor for name, tensor in kept.items()}
+
+
+def _one_stage_later(name: str) -> str:
+    parts = name.split(".")
+    if parts[0] == "layers" and parts[2:3] == ["downsample"]:
+        parts[1] = str(int(parts[1]) + 1)
+    return ".".join(parts)
+
+
 def rename_in_order(state: StateDict, wanted: dict[str, torch.Size]) -> StateDict:
     """Give the tensors of ``state``, in their order, the names of ``wanted``, in theirs.
 
@@ -132,7 +167,7 @@ def check_names(state: StateDict, wanted: dict[str, torch.Size], allowed_extra: 
     shapes = [
         f"{name} is {list(state[name].shape)}, not {list(shape)}"
         for name, shape in wanted.items()
-        if name in state and state[name].shape != shape and name != "pos_embed"
+        if name in state and not _fits(name, state[name].shape, shape)
     ]
     if missing or extra or shapes:
         problems = [f"missing: {_few(missing)}"] if missing else []
@@ -144,6 +179,12 @@ def check_names(state: StateDict, wanted: dict[str, torch.Size], allowed_extra: 
             cure=f"is '{hint}' meant for '{missing[0]}'?" if hint else None,
         )
     return {name: state[name] for name in wanted}
+
+
+def _fits(name: str, shape: torch.Size, wanted: torch.Size) -> bool:
+    """Whether a tensor can be taken; a position embedding of another grid can, it is resized later."""
+    resizable = name == "pos_embed" and len(shape) == len(wanted) and shape[::2] == wanted[::2]
+    return shape == wanted or resizable
 
 
 def _few(names: list[str], most: int = 4) -> str:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fgvc.backbones.weights import package_file, store
 from fgvc.config.method import PackageSource, ShippedSource, UrlSource
 from fgvc.config.project import Project
-from fgvc.data.downloads import mirror_folder
-from fgvc.data.progress import Progress, quiet
-from fgvc.data.transfer import TransferError, transfer
+from fgvc.data.progress import Progress, quiet, tell
+from fgvc.data.sources import Found, Sources, UnobtainableError, check_file
+from fgvc.data.web import TransferError
 from fgvc.errors import FgvcError
 from fgvc.provenance.digests import file_sha256
-from fgvc.provenance.files import read_json
+from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
 
 #: Another process may be downloading the same file.
 LOCK_WAIT_S = 6 * 3600.0
 #: What to do about a file that the checkout should hold.
 RESTORE = "restore it from the repository: git checkout -- params/weights"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of weights, as `fgvc.data.sources` asks for it."""
+
+    file: str
+    urls: tuple[str, ...] = ()
+    bytes: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    list_sha256: str | None = None
 
 
 def fetch_weights(
@@ -30,32 +43,48 @@ def fetch_weights(
     progress: Progress = quiet,
     *,
     force: bool = False,
+    local: Path | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Make ``data/weights/NAME.safetensors`` and its record, unless both are there and whole.
 
     Args:
         mirror: folder whose ``weights/`` is looked in before the network.
         force: fetch and convert again.
+        local: folder in which the user put the file; it is only read.
 
     Returns the record, and whether it was there already. Raises FgvcError when no source gives the file
     (with what to do), when a digest differs, or when the tensors do not fit the architecture.
     """
     weights = project.weights(name)
     with exclusive_lock(
-        project.paths.state("weights", f"{name}.lock"), f"fetching weights '{name}'", wait_s=LOCK_WAIT_S
+        project.paths.state("weights", f"{name}.lock"),
+        f"fetching weights '{name}'",
+        wait_s=LOCK_WAIT_S,
+        on_wait=partial(tell, progress),
     ):
         found = None if force else _already_there(project, name)
         if found is not None:
             return found, True
         if isinstance(weights.source, PackageSource):
             path, place = package_file(weights.source), f"package {weights.source.package}"
-            _check(path, weights.source.sha256, None, weights.source.bytes, name)
+            checked = _check(path, weights.source, name)
         elif isinstance(weights.source, ShippedSource):
             path, place = _shipped(project, weights.source), "this project"
-            _check(path, weights.source.sha256, None, weights.source.bytes, name, cure=RESTORE)
+            checked = _check(path, weights.source, name, cure=RESTORE)
         else:
-            path, place = _obtain(project, name, weights.source, mirror, progress)
-        return store(project, name, path, place), False
+            file = _obtain(project, name, weights.source, Sources(project, mirror, local), progress)
+            path, place, checked = file.path, _place(file, weights.source), file.checked
+            _same_as_first(project, name, file)
+        return store(project, name, path, place, checked), False
+
+
+def weights_notes(project: Project, name: str, record: dict[str, Any]) -> list[str]:
+    """What a user of fetched weights should know: facts that nobody verified, files taken on trust."""
+    notes = [f"not verified: {fact}" for fact in project.weights(name).unverified]
+    if not {"sha256", "md5"} & set(record.get("source_checked", ("sha256",))):
+        digest = record["source_sha256"]
+        notes.append(f"the first file that came is trusted; its SHA-256 is recorded, not verified: {digest}")
+    return notes
 
 
 def _shipped(project: Project, source: ShippedSource) -> Path:
@@ -76,62 +105,71 @@ def _already_there(project: Project, name: str) -> dict[str, Any] | None:
     return record if same_source and record.get("sha256") == file_sha256(path) else None
 
 
-def _obtain(
-    project: Project, name: str, source: UrlSource, mirror: Path | None, progress: Progress
-) -> tuple[Path, str]:
-    folder = mirror_folder(project, mirror)
-    in_mirror = folder / "weights" / source.file if folder else None
-    if in_mirror and in_mirror.is_file():
-        _check(in_mirror, source.sha256, source.md5, source.bytes, name)
-        return in_mirror, f"mirror weights/{source.file}"
-    cached = project.paths.data_dir(".downloads") / source.file
-    if not cached.is_file():
-        part = cached.with_name(cached.name + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            transfer(
-                source.url,
-                part,
-                timeout_s=project.settings.network_timeout_s,
-                expected_bytes=source.bytes,
-                may_resume=True,
-                progress=progress,
-            )
-        except TransferError as error:
-            place = f"{in_mirror or 'MIRROR/weights/' + source.file}"
-            raise FgvcError(
-                f"{source.file} could not be had: {error}",
-                file=project.paths.shown(project.file("weights", name)),
-                key="source.url",
-                cure=f"run this again with a network, or download {source.url}\n"
-                f"to {place} and give --mirror (or FGVC_MIRROR)",
-            ) from None
-        try:
-            _check(part, source.sha256, source.md5, source.bytes, name)
-        except FgvcError:
-            part.unlink()  # a wrong file must not be resumed
-            raise
-        part.replace(cached)
-    _check(cached, source.sha256, source.md5, source.bytes, name)
-    return cached, source.url
-
-
 def _check(
-    path: Path, sha256: str | None, md5: str | None, size: int | None, name: str, cure: str | None = None
-) -> None:
-    """Compare a file with what the registry says of it (digests may be given by their first digits)."""
-    problem = None
-    if size is not None and path.stat().st_size != size:
-        problem = f"it has {path.stat().st_size} bytes instead of {size}"
-    elif sha256 is not None and not file_sha256(path).startswith(sha256):
-        problem = "its SHA-256 differs"
-    elif md5 is not None:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        problem = None if digest.startswith(md5) else "its MD5 differs"
-    if problem:
+    path: Path, source: PackageSource | ShippedSource, name: str, cure: str | None = None
+) -> tuple[str, ...]:
+    """Compare a file that lies here already with what the registry says of it."""
+    try:
+        return check_file(path, _File(path.name, bytes=source.bytes, sha256=source.sha256))[1]
+    except TransferError as error:
         raise FgvcError(
-            f"this is not the file that the registry names: {problem}",
+            f"this is not the file that the registry names: it {error}",
             file=path,
-            cure=cure or f"delete it and fetch again; the registry's facts: fgvc describe {name}",
+            cure=cure or f"install the package again; the registry's facts: fgvc describe {name}",
+        ) from None
+
+
+def _obtain(project: Project, name: str, source: UrlSource, sources: Sources, progress: Progress) -> Found:
+    wanted = _File(
+        f"weights/{source.file}",
+        (source.url, *source.other_urls),
+        source.bytes,
+        source.sha256,
+        source.md5,
+    )
+    if sources.local is not None and sources.in_local(wanted) is None:
+        raise FgvcError(
+            f"the folder does not hold {source.file}", file=sources.local, cure=f"download {source.url}"
         )
+    try:
+        return sources.obtain(wanted, progress, online=sources.local is None)
+    except UnobtainableError as error:
+        place = sources.mirror / wanted.file if sources.mirror else f"MIRROR/{wanted.file}"
+        raise FgvcError(
+            f"{source.file} could not be had: {error}",
+            file=project.paths.shown(project.file("weights", name)),
+            key="source",
+            cure=f"run this again with a network, or download {source.url}\n"
+            f"and name its folder with --from-local, or put it at {place}\n"
+            "and name that folder with --mirror (or FGVC_MIRROR)",
+        ) from None
+
+
+def _place(file: Found, source: UrlSource) -> str:
+    """Where the file came from, for the record; no path of a machine."""
+    return {
+        "local": f"local {source.file}",
+        "mirror": f"mirror {file.wanted.file}",
+        "network": file.url or source.url,
+    }[file.place]
+
+
+def _same_as_first(project: Project, name: str, file: Found) -> None:
+    """Where the registry has no digest: trust the first file, and from then on no other one.
+
+    Raises FgvcError when the file is another than the first time.
+    """
+    if {"sha256", "md5"} & set(file.checked):
+        return
+    memory = project.paths.state("weights", f"{name}.first.json")
+    first: dict[str, str] = read_json(memory) if memory.is_file() else {"source_sha256": file.sha256}
+    if first["source_sha256"] != file.sha256:
+        raise FgvcError(
+            f"{Path(file.wanted.file).name} has another SHA-256 ({file.sha256[:12]}…) than when it was first "
+            f"fetched here ({first['source_sha256'][:12]}…)",
+            file=file.path,
+            cure="find out which one is right and write its sha256 into "
+            f"{project.paths.shown(project.file('weights', name))}\n"
+            f"or, to trust this one, delete {project.paths.shown(memory)} and run this again",
+        )
+    write_json(memory, first)

@@ -16,9 +16,11 @@ from torch import nn
 from fgvc.backbones.convert import (
     StateDict,
     check_names,
+    dinov2_to_timm,
     read_state,
     rename_in_order,
     resize_positions,
+    swin_to_timm,
     vit_npz_to_timm,
 )
 from fgvc.backbones.features import FeatureBackbone
@@ -53,16 +55,23 @@ def convert(source: Path, weights: Weights) -> StateDict:
             state = vit_npz_to_timm(state)
         except KeyError as error:
             raise FgvcError(f"this is no original ViT: it has no array {error}", file=source) from None
+    elif weights.format == "dinov2":
+        state = dinov2_to_timm(state)
+    elif weights.format == "swin":
+        state = swin_to_timm(state)
     elif weights.format == "ordered":
         state = rename_in_order(state, wanted)
     return check_names(state, wanted, CLASSIFIERS)
 
 
-def store(project: Project, name: str, source: Path, place: str) -> dict[str, Any]:
+def store(
+    project: Project, name: str, source: Path, place: str, checked: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Convert ``source`` and write ``data/weights/NAME.safetensors`` and its record.
 
     Args:
         place: where the file came from, for the record (a URL, a mirror file or a package).
+        checked: what it was compared with, for the record ("bytes", "sha256", "md5").
 
     Returns the record: digests of source and result, tensors, parameters, normalisation, licence.
     """
@@ -81,6 +90,7 @@ def store(project: Project, name: str, source: Path, place: str) -> dict[str, An
         "tensors": len(state),
         "source": place,
         "source_sha256": file_sha256(source),
+        "source_checked": list(checked),
         "mean": list(weights.mean),
         "std": list(weights.std),
         "pretraining": weights.pretraining,

@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Any verb: --help (with an example), --debug (traceback).",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: fetch, split, stats, add (your own folder).")
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: fetch, split, stats, audit, add (your own).")
 weights_app = typer.Typer(no_args_is_help=True, help="Pre-trained weights: fetch.")
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 app.add_typer(weights_app, name="weights", rich_help_panel=DATA)
@@ -33,6 +33,7 @@ MAP = {
     "fetch": "data fetch",
     "split": "data split",
     "stats": "data stats",
+    "audit": "data audit",
     "add": "data add",
     "plot": "figure",
     "show": "describe",
@@ -41,6 +42,8 @@ MAP = {
     "check": "doctor",
     "lr": "select-lr",
     "sweep": "select-lr",
+    "dvc": "track",
+    "push": "track",
 }
 
 # --- options that mean the same in every verb --------------------------------------------------------
@@ -57,6 +60,10 @@ Device = Annotated[
 Mirror = Annotated[
     str | None,
     typer.Option("--mirror", metavar="DIR", help="look here before the network", show_default="$FGVC_MIRROR"),
+]
+FromLocal = Annotated[
+    str | None,
+    typer.Option("--from-local", metavar="DIR", help="folder with the files that you downloaded yourself"),
 ]
 SuiteName = Annotated[
     str | None, typer.Option("--suite", help="suite in params/suites", show_default="the default suite")

@@ -17,6 +17,7 @@ from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
     project,
     reports,
     runs,
+    tracking,
     weights,
 )
 from fgvc.cli.groups import MAP, app

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 
 from fgvc.provenance.durations import duration_text
 
 #: Seconds between two updates on a terminal, and between two lines in a log.
 REDRAW_S, LINE_S = 0.2, 15.0
+
+
+@contextlib.contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """Say after Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nstopped; what is fetched is kept, and this goes on from there: {command}", file=sys.stderr)
+        raise
 
 
 class Watcher:
@@ -23,6 +35,10 @@ class Watcher:
 
     def __call__(self, stage: str, done: int, total: int | None, unit: str, /) -> None:
         now = time.monotonic()
+        if not unit:
+            self.stream.write(("\r\x1b[K" if self.is_terminal else "") + stage + "\n")
+            self.stream.flush()
+            return
         if stage != self.stage:
             self.stage, self.began, self.first, self.shown = stage, now, done, now
             return

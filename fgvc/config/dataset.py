@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from fgvc.config.base import Model
+from fgvc.config.layout import LISTED, AnyLayout, InnerPath, ListsLayout, SplitName, check_parts
 
-SplitName = Literal["train", "val", "train_val", "test"]
-
-
-def _inside(path: str) -> str:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\x00" in path or "\\" in path:
-        raise ValueError("the path must stay inside the dataset's folder")
-    return path
-
-
-#: A relative path with forward slashes that cannot leave its folder.
-InnerPath = Annotated[str, AfterValidator(_inside)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 # --- where it comes from ---------------------------------------------------------------------------
+
+
+class Part(Model):
+    """One of the files that an archive was cut into (``x.tar.gz.aa``, ``x.tar.gz.ab`` …)."""
+
+    file: InnerPath = Field(description="name below a mirror, and in messages")
+    urls: list[Annotated[str, Field(pattern=r"^https?://")]] = Field(default_factory=list)
+    bytes: int | None = Field(None, gt=0)
+    sha256: Sha256 | None = None
+    md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
 
 
 class Download(Model):
@@ -42,6 +40,9 @@ class Download(Model):
     list_sha256: Sha256 | None = Field(
         None, description="for split lists: digest of the sorted 'class_id,dir' lines"
     )
+    parts: list[Part] = Field(
+        default_factory=list, description="the files that the archive was cut into, in order"
+    )
     unpack: bool = True
     to: InnerPath = Field(".", description="folder (archive) or path (plain file) below data/D")
     anchor: str | None = Field(
@@ -57,11 +58,20 @@ class Download(Model):
             raise ValueError("list_sha256 is for plain files (unpack: false)")
         if not self.unpack and self.to == ".":
             raise ValueError("'to' must say where the plain file goes")
+        if self.parts and (not self.unpack or self.urls or self.bytes or self.sha256 or self.md5):
+            raise ValueError("with 'parts', each part has its own urls, bytes and digests, and is unpacked")
         return self
 
     @property
+    def sizes(self) -> list[int | None]:
+        """Bytes of the file, or of each part."""
+        return [part.bytes for part in self.parts] or [self.bytes]
+
+    @property
     def has_digest(self) -> bool:
-        """Whether the file itself can be checked, before anything is done with it."""
+        """Whether the file itself, or each of its parts, can be checked before anything is done with it."""
+        if self.parts:
+            return all(part.sha256 or part.md5 for part in self.parts)
         return bool(self.sha256 or self.md5 or self.list_sha256)
 
 
@@ -94,49 +104,6 @@ class FolderSource(Model):
     tree_sha256: Sha256 | None = None
 
 
-# --- how it is laid out inside ---------------------------------------------------------------------
-
-
-class ListsLayout(Model):
-    """Text lists of images, one a split: CSV or 'path, label' lines."""
-
-    kind: Literal["lists"]
-    lists: dict[SplitName, InnerPath]
-    image_root: InnerPath = "."
-    delimiter: str = ","
-    header: bool = True
-    path_column: int = 1
-    class_column: int = 0
-    classes_file: InnerPath | None = Field(None, description="CSV with class names")
-    classes_name_column: int = 1
-    classes_id_column: int = 0
-    keep_classes: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, description="source ids to keep; they are renumbered 0..K-1 in this order"
-    )
-
-    @model_validator(mode="after")
-    def _complete(self) -> ListsLayout:
-        if not {"train", "train_val"} & set(self.lists):
-            raise ValueError("'lists' names neither 'train' nor 'train_val'")
-        if "val" in self.lists and "train" not in self.lists:
-            raise ValueError("'lists' names 'val' but not 'train'")
-        if {"train", "train_val"} <= set(self.lists) and "val" not in self.lists:
-            raise ValueError("'lists' names 'train' and 'train_val' but not 'val'")
-        if len(set(self.keep_classes or [])) != len(self.keep_classes or []):
-            raise ValueError("'keep_classes' names a class twice")
-        return self
-
-
-class ClassFoldersLayout(Model):
-    """A folder a class, with or without train/val/test folders above them."""
-
-    kind: Literal["class_folders"]
-
-
-class GeneratedLayout(Model):
-    kind: Literal["generated"]
-
-
 # --- how it is split -------------------------------------------------------------------------------
 
 
@@ -154,7 +121,7 @@ class SplitRule(Model):
         description="where no test part exists: the rows after the first int(n_c * (1 - p)) of each class",
     )
     provenance: Literal["official", "published", "ours"] = Field(
-        description="whose split it is; tables say so"
+        description="whose split it is that the layout tells, where no digest tells; tables say so"
     )
     missing_classes: dict[SplitName, int] = Field(
         default_factory=dict, description="how many classes the official split lacks in a part"
@@ -164,6 +131,43 @@ class SplitRule(Model):
 class SplitFacts(Model):
     rows: int = Field(gt=0)
     sha256: Sha256 | None = None
+
+
+#: Where published lists lie below data/D; no archive has a folder of this name.
+PUBLISHED_FOLDER = "published_lists"
+
+
+class PublishedLists(Model):
+    """The split lists that papers used: taken where they can be had, else the archive's own lists serve.
+
+    A list's digest is that of ``expected`` for its part.
+    """
+
+    said_by: str = Field(description="whose lists they are, and of which commit")
+    url: str = Field(pattern=r"^https?://[^{}]*\{\}[^{}]*$", description="of a list, {} for its file name")
+    mirror_folder: InnerPath = Field(description="of the lists, below a mirror")
+    lists: list[SplitName] = Field(min_length=1)
+    image_root: InnerPath | None = Field(None, description="where it is not the layout's")
+    classes_file: str | None = Field(
+        None, pattern=r"^[^/\\]+$", description="a list 'class_id,class_name' beside the others"
+    )
+    classes_sha256: Sha256 | None = None
+    names_from_archive: bool = Field(
+        False, description="class names are those of the layout, where its classes are the lists' too"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> PublishedLists:
+        check_parts(set(self.lists), "lists")
+        if "test" not in self.lists:
+            raise ValueError("'lists' does not name 'test'")
+        if self.classes_file and self.names_from_archive:
+            raise ValueError("'classes_file' and 'names_from_archive' contradict one another")
+        return self
+
+    def files(self) -> list[str]:
+        """File names of all lists."""
+        return [f"{part}.csv" for part in self.lists] + ([self.classes_file] if self.classes_file else [])
 
 
 class Dataset(Model):
@@ -188,7 +192,8 @@ class Dataset(Model):
     )
     aliases: list[str] = Field(default_factory=list)
     source: Annotated[ArchiveSource | GeneratedSource | FolderSource, Field(discriminator="kind")]
-    layout: Annotated[ListsLayout | ClassFoldersLayout | GeneratedLayout, Field(discriminator="kind")]
+    layout: AnyLayout
+    published: PublishedLists | None = None
     split: SplitRule
     expected: dict[SplitName, SplitFacts] = Field(default_factory=dict)
     horizontal_flip: bool = Field(True, description="false where a mirrored image is another thing")
@@ -205,21 +210,43 @@ class Dataset(Model):
         if self.access != "open" and not self.instructions:
             raise ValueError("'instructions' must say what to download and where to put it")
         layout = self.layout
-        if isinstance(layout, ListsLayout):
-            if layout.keep_classes and len(layout.keep_classes) != self.classes:
-                raise ValueError(f"'keep_classes' names {len(layout.keep_classes)} classes")
-            if "val" not in layout.lists and self.split.train_fraction is None:
-                raise ValueError("no list names a val part, so 'split' needs a train_fraction")
-            if "test" not in layout.lists and self.split.test_fraction is None:
-                raise ValueError("no list names a test part, so 'split' needs a test_fraction")
+        keep = layout.keep_classes if isinstance(layout, ListsLayout) else None
+        if keep and len(keep) != self.classes:
+            raise ValueError(f"'keep_classes' names {len(keep)} classes")
+        if isinstance(layout, LISTED):
+            if "val" not in layout.parts and self.split.train_fraction is None:
+                raise ValueError("the layout names no val part, so 'split' needs a train_fraction")
+            if "test" not in layout.parts and self.split.test_fraction is None:
+                raise ValueError("the layout names no test part, so 'split' needs a test_fraction")
+        if self.published and self.source.kind != "archive":
+            raise ValueError("'published' goes with an archive source")
         return self
+
+    def published_downloads(self) -> list[Download]:
+        """The published lists as files to fetch, each with the digest that is known of it."""
+        lists = self.published
+        if lists is None:
+            return []
+        digests = {f"{part}.csv": facts.sha256 for part, facts in self.expected.items()}
+        return [
+            Download(
+                file=f"{lists.mirror_folder}/{file}",
+                urls=[lists.url.format(file)],
+                unpack=False,
+                to=f"{PUBLISHED_FOLDER}/{file}",
+                list_sha256=digests.get(file),
+                sha256=lists.classes_sha256 if file == lists.classes_file else None,
+            )
+            for file in lists.files()
+        ]
 
     @property
     def download_bytes(self) -> int | None:
         """What a fetch transfers; None where nobody knows. Exact when every download gives its bytes."""
         if not isinstance(self.source, ArchiveSource):
             return 0
-        sizes = [download.bytes for download in self.source.downloads if download.unpack]
+        archives = [download for download in self.source.downloads if download.unpack]
+        sizes = [size for download in archives for size in download.sizes]
         known = sum(size or 0 for size in sizes) if all(sizes) else None
         return int(self.download_mib * 2**20) if known is None and self.download_mib else known
 

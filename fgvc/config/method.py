@@ -55,16 +55,15 @@ class UrlSource(Model):
 
     kind: Literal["url"]
     url: str = Field(pattern=r"^https?://")
-    file: str = Field(description="file name, also below the mirror's weights/ folder")
+    other_urls: list[Annotated[str, Field(pattern=r"^https?://")]] = Field(
+        default_factory=list, description="asked next, in order; they hold the same bytes"
+    )
+    file: str = Field(
+        pattern=r"^[\w-]+(\.[\w-]+)*$", description="file name, also below the mirror's weights/ folder"
+    )
     bytes: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{8,64}$", description="whole or first digits")
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{6,32}$", description="whole or first digits")
-
-    @model_validator(mode="after")
-    def _checked(self) -> UrlSource:
-        if self.sha256 is None and self.md5 is None:
-            raise ValueError("a digest is needed (sha256 or md5, at least their first digits)")
-        return self
 
 
 class PackageSource(Model):
@@ -95,12 +94,26 @@ class Weights(Model):
     title: str
     architecture: str = Field(description="timm model name, or one of ours")
     source: Annotated[UrlSource | PackageSource | ShippedSource, Field(discriminator="kind")]
-    format: Literal["vit_npz", "timm", "ordered"] = Field(
-        description="vit_npz: original JAX ViT; timm: timm's names; ordered: same tensors, other names"
+    format: Literal["vit_npz", "timm", "dinov2", "swin", "ordered"] = Field(
+        description="vit_npz: original JAX ViT; timm: timm's names; dinov2, swin: their authors' names; "
+        "ordered: same tensors, other names"
     )
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     pretraining: list[str] = Field(description="image sets they saw, for overlap warnings")
     licence: str
     citation: str
+    unverified: list[str] = Field(
+        default_factory=list, description="facts that nobody verified; told whenever they are fetched"
+    )
     notes: str | None = None
+
+    @model_validator(mode="after")
+    def _vouched_for(self) -> Weights:
+        source = self.source
+        if isinstance(source, UrlSource) and not (source.sha256 or source.md5 or self.unverified):
+            raise ValueError(
+                "a digest is needed (sha256 or md5, at least their first digits); where none is known, "
+                "'unverified' must say so, and the first fetch is trusted"
+            )
+        return self

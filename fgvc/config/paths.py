@@ -49,6 +49,9 @@ class Paths:
     def stats(self, dataset: str) -> Path:
         return self.root / "results" / "stats" / f"{dataset}.json"
 
+    def data_audit(self, dataset: str, suffix: str) -> Path:
+        return self.root / "results" / "audit" / "data" / f"{dataset}.{suffix}"
+
     # --- runs -------------------------------------------------------------------------------------
     def run_dir(self, dataset: str, method: str, size: int | str, seed: int | str) -> Path:
         return self.root / "results" / "runs" / dataset / method / str(size) / f"seed{seed}"
@@ -78,6 +81,10 @@ class Paths:
     def figure(self, suite: str | None, name: str) -> Path:
         """Path of a figure without its suffix."""
         return self.suite_dir(suite) / "figures" / name
+
+    def tracked(self, suite: str | None) -> Path:
+        """What `fgvc track` gave to DVC of a suite."""
+        return self.suite_dir(suite) / "tracked.json"
 
     # --- undeclared -------------------------------------------------------------------------------
     def state_dir(self, result_dir: Path) -> Path:

@@ -18,13 +18,16 @@ from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
     CostFigure,
+    DatasetsTable,
     PublishedFigure,
     PublishedTable,
     Settings,
     SizeTable,
     Suite,
+    Table,
+    is_of_every_suite,
 )
-from fgvc.config.yaml_source import KeyPath, read_yaml
+from fgvc.config.yaml_source import KeyPath, YamlSource, read_yaml
 from fgvc.errors import FgvcError, UnknownNameError
 
 Kind = Literal["dataset", "method", "weights", "recipe", "suite", "table", "figure", "published"]
@@ -41,7 +44,6 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Table = AccuracyTable | SizeTable | PublishedTable
 Figure = CostFigure | PublishedFigure
 
 
@@ -132,6 +134,10 @@ class Project:
     def dataset(self, name: str) -> Dataset:
         return self._cached("dataset", name, Dataset)
 
+    def present_datasets(self) -> list[str]:
+        """Ids of the datasets that are fetched here, sorted."""
+        return [name for name in self.names("dataset") if self.paths.data_record(name).is_file()]
+
     def weights(self, name: str) -> Weights:
         return self._cached("weights", name, Weights)
 
@@ -178,7 +184,7 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        table: Table = self._tagged("table", name, AccuracyTable, SizeTable, PublishedTable)
+        table: Table = self._tagged("table", name, AccuracyTable, SizeTable, DatasetsTable, PublishedTable)
         return table
 
     def figure(self, name: str) -> Figure:
@@ -267,10 +273,23 @@ class Project:
                     error.file, error.key = shown, key
                     error.line = source.line_of((key, position))
                     raise
+        self._only_own_tables(suite, shown, source)
         canonical = [self.canonical_dataset(d) for d in suite.datasets]
         suite = suite.model_copy(update={"datasets": canonical})
         self._cache["suite", name] = suite
         return suite
+
+    def _only_own_tables(self, suite: Suite, shown: str, source: YamlSource) -> None:
+        """A table that is the same in every suite stands at one path only."""
+        for position, name in enumerate(suite.tables):
+            if is_of_every_suite(self.table(name)):
+                raise FgvcError(
+                    f"the table '{name}' is the same in every suite, and so belongs to none",
+                    file=shown,
+                    line=source.line_of(("tables", position)),
+                    key="tables",
+                    cure=f"remove it here, and ask for results/tables/{name}.tex",
+                )
 
     def _suite_file(self, name: str) -> Path:
         """As `file`; when it is the default suite that does not exist, the error says where it is named."""

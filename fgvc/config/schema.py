@@ -16,6 +16,7 @@ from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
     CostFigure,
+    DatasetsTable,
     PublishedFigure,
     PublishedTable,
     Settings,
@@ -31,7 +32,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, SizeTable, PublishedTable),
+    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable),
     "figure": (CostFigure, PublishedFigure),
     "published": (PublishedAccuracies, PublishedCosts),
 }

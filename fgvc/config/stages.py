@@ -27,31 +27,35 @@ class Stage:
 
 
 _MODEL = ("backbones", "methods")
+_PICTURES = ("data/decoding.py", "data/loading.py", "data/transforms.py")
 
 STAGES: dict[str, Stage] = {
     "data": Stage(
         1,
         (
             "data/archives.py",
+            "data/decoding.py",
             "data/fetch.py",
             "data/generated.py",
             "data/images.py",
-            "data/layouts.py",
+            "data/layouts",
+            "data/linking.py",
             "data/lists.py",
             "data/records.py",
             "data/staging.py",
             "data/typefaces.py",
         ),
     ),
-    "split": Stage(1, ("data/layouts.py", "data/lists.py", "data/splits.py")),
+    "split": Stage(2, ("data/layouts", "data/lists.py", "data/splits.py")),
     "stats": Stage(1, ("data/splits.py", "data/stats.py")),
-    "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
-    "train": Stage(
-        1, ("training", "data/loading.py", "data/transforms.py", "provenance/digests.py", *_MODEL)
+    "audit": Stage(
+        1, ("data/audit.py", "data/decoding.py", "data/near_duplicates.py", "reporting/data_audit.py")
     ),
-    "evaluate": Stage(1, ("evaluation", "data/loading.py", "data/transforms.py", *_MODEL)),
+    "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
+    "train": Stage(2, ("training", *_PICTURES, "provenance/digests.py", *_MODEL)),
+    "evaluate": Stage(2, ("evaluation", *_PICTURES, *_MODEL)),
     "cost": Stage(2, ("cost", *_MODEL)),
-    "table": Stage(1, ("reporting", "evaluation/statistics.py")),
+    "table": Stage(2, ("reporting", "evaluation/statistics.py")),
 }
 
 

@@ -88,6 +88,25 @@ class SizeTable(Model):
     kind: Literal["hw_stats"]
     title: str
     caption: str
+    datasets: Literal["suite", "present"] = Field(
+        "suite", description="those of a suite, or all that are fetched here (the same in every suite)"
+    )
+
+
+class DatasetsTable(Model):
+    """What the files in params/datasets say of every dataset; no dataset needs to be here."""
+
+    kind: Literal["datasets"]
+    title: str
+    caption: str
+
+
+Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable
+
+
+def is_of_every_suite(table: Table) -> bool:
+    """Whether a table is the same in every suite: it stands below ``results/tables``, in no suite's list."""
+    return isinstance(table, DatasetsTable) or (isinstance(table, SizeTable) and table.datasets == "present")
 
 
 class CostFigure(Model):
@@ -124,4 +143,7 @@ class Settings(Model):
     )
     checkpoint_interval_s: float = Field(60.0, ge=0, description="resume state is saved this often")
     network_timeout_s: float = Field(30.0, gt=0)
+    network_retry_wait_s: float = Field(
+        2.0, ge=0, description="before a download is tried again; doubles from try to try"
+    )
     keep_sweep_weights: bool = Field(False, description="keep the models of learning-rate searches")

@@ -7,22 +7,30 @@ devices, a name given twice and anything that grows without measure are errors, 
 from __future__ import annotations
 
 import contextlib
+import io
 import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from fgvc.data.lists import path_problem
 from fgvc.data.progress import Progress, quiet
 from fgvc.errors import FgvcError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 CHUNK = 1 << 20
+#: A tar keeps long names and extended headers as data of their own, which tarfile reads into memory.
+HEADER_BYTES = 1 << 20
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
 
 
@@ -52,7 +60,7 @@ class _Member:
 
 
 def unpack(
-    archive: Path,
+    archive: Path | Sequence[Path],
     into: Path,
     *,
     anchor: str | None = None,
@@ -62,6 +70,7 @@ def unpack(
     """Unpack a tar (plain, gz, bz2, xz) or zip file, whatever its name, into the folder ``into``.
 
     Args:
+        archive: the file, or the files that it was cut into, in order.
         into: made if need be; must be empty.
         anchor: the folder that is looked for inside; None: the archive's own top.
 
@@ -73,13 +82,21 @@ def unpack(
     or there are several equally high.
     """
     into.mkdir(parents=True, exist_ok=True)
-    limits = limits or Limits()
-    writer = _Writer(archive, into, limits)
+    paths = [archive] if isinstance(archive, Path) else list(archive)
+    archive = paths[0]
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(_Joined(paths))
+        _unpack_stream(stream, archive, _Writer(archive, stream.size, into, limits or Limits()), progress)
+    return into if anchor is None else _anchored(into, anchor, archive)
+
+
+def _unpack_stream(stream: _Joined, archive: Path, writer: _Writer, progress: Progress) -> None:
     try:
-        with _members(archive) as members:
+        with _members(stream, archive) as members:
             for member in members:
                 writer.add(member)
-                progress(f"unpacking {archive.name}", writer.files, None, "files")
+                # Told by what was read: how many members there are, nobody knows beforehand.
+                progress(f"unpacking {archive.name}", stream.tell(), stream.size, "bytes")
     except _DAMAGED as error:
         raise FgvcError(
             f"the archive is damaged or incomplete: {error or type(error).__name__}",
@@ -88,15 +105,59 @@ def unpack(
         ) from None
     except OSError as error:
         raise FgvcError(f"cannot unpack: {error.strerror or error}", file=archive) from None
-    return into if anchor is None else _anchored(into, anchor, archive)
+
+
+class _Joined(io.RawIOBase):
+    """Files read as if they were one, without joining them on the disk."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__()
+        with contextlib.ExitStack() as opened:
+            self._files = [opened.enter_context(path.open("rb")) for path in paths]
+            self._opened = opened.pop_all()
+        self._starts = [0, *accumulate(path.stat().st_size for path in paths)]
+        self.size = self._starts[-1]
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise OSError("seek before the beginning")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._at >= self.size:
+            return 0
+        number = bisect_right(self._starts, self._at) - 1
+        file = self._files[number]
+        file.seek(self._at - self._starts[number])
+        view = memoryview(buffer)
+        data = file.read(len(view))
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._opened.close()
+        super().close()
 
 
 class _Writer:
     """Creates members below a folder and keeps count."""
 
-    def __init__(self, archive: Path, into: Path, limits: Limits) -> None:
+    def __init__(self, archive: Path, packed_bytes: int, into: Path, limits: Limits) -> None:
         self.archive, self.into, self.limits = archive, into, limits
-        self.packed_bytes = archive.stat().st_size
+        self.packed_bytes = packed_bytes
         self.free_bytes = shutil.disk_usage(into).free
         self.written_bytes = 0
         self.files = self.folders = 0
@@ -155,22 +216,41 @@ class _Writer:
 
 
 @contextlib.contextmanager
-def _members(archive: Path) -> Iterator[Iterator[_Member]]:
-    with archive.open("rb") as stream:
-        start = stream.read(4)
+def _members(stream: _Joined, archive: Path) -> Iterator[Iterator[_Member]]:
+    buffered = io.BufferedReader(stream, CHUNK)
+    start = buffered.read(4)
+    buffered.seek(0)
     if start in (b"PK\x03\x04", b"PK\x05\x06"):
-        with zipfile.ZipFile(archive) as zipped:
+        with zipfile.ZipFile(cast("IO[bytes]", buffered)) as zipped:
             yield _zip_members(zipped, archive)
         return
     try:
         # Streaming: the members of a large archive are never all in memory.
-        tar = tarfile.open(archive, mode="r|*")  # noqa: SIM115 -- closed below; opening has its own error
+        tar = tarfile.open(fileobj=buffered, mode="r|*", tarinfo=_info_of(archive))  # noqa: SIM115 -- below
     except tarfile.ReadError:
         raise FgvcError(
             "this is neither a tar nor a zip archive", file=archive, cure="delete it and fetch it again"
         ) from None
     with tar:
         yield _tar_members(tar, archive)
+
+
+def _info_of(archive: Path) -> type[tarfile.TarInfo]:
+    """How tarfile reads the headers of ``archive``: refusing extended ones that would fill the memory."""
+
+    class Info(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            info = super().frombuf(buf, encoding, errors)
+            if info.size > HEADER_BYTES and info.type in b"LKxgX":
+                raise FgvcError(
+                    f"the archive is refused: a header of {info.size} bytes",
+                    file=archive,
+                    cure="it is not what it should be; take it from another source",
+                )
+            return info
+
+    return Info
 
 
 def _tar_members(tar: tarfile.TarFile, archive: Path) -> Iterator[_Member]:
@@ -208,15 +288,28 @@ def _special(archive: Path, name: str, kind: str) -> FgvcError:
     )
 
 
-def _anchored(top: Path, anchor: str, archive: Path) -> Path:
+def anchor_folders(top: Path, anchor: str) -> list[Path]:
+    """The highest folders from ``top`` on that hold a folder called ``anchor``; links are not followed."""
     level = [top]
     while level:
         holders = [folder for folder in level if (folder / anchor).is_dir()]
-        if len(holders) == 1:
-            return holders[0]
         if holders:
-            raise FgvcError(f"the archive holds several folders '{anchor}'", file=archive)
-        level = [sub for folder in level for sub in sorted(folder.iterdir()) if sub.is_dir()]
+            return holders
+        level = [
+            sub
+            for folder in level
+            for sub in sorted(folder.iterdir())
+            if sub.is_dir() and not sub.is_symlink()
+        ]
+    return []
+
+
+def _anchored(top: Path, anchor: str, archive: Path) -> Path:
+    holders = anchor_folders(top, anchor)
+    if len(holders) == 1:
+        return holders[0]
+    if holders:
+        raise FgvcError(f"the archive holds several folders '{anchor}'", file=archive)
     raise FgvcError(
         f"the archive holds no folder '{anchor}'",
         file=archive,

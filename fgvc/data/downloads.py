@@ -1,226 +1,195 @@
-"""Getting hold of a dataset's files: from a mirror, earlier downloads or the network, checked."""
+"""Getting hold of a dataset's files, each checked against its YAML, or saying what the user must do."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from fgvc.config.dataset import Dataset, Download
 from fgvc.config.project import Project
-from fgvc.data.lists import published_rows, read_list_text
+from fgvc.data.archives import anchor_folders
 from fgvc.data.progress import Progress
-from fgvc.data.transfer import TransferError, transfer
+from fgvc.data.sources import Found, Sources, UnobtainableError
 from fgvc.errors import FgvcError
-from fgvc.provenance.digests import file_sha256, split_sha256
-from fgvc.provenance.locks import exclusive_lock
 
-#: How long one fetch waits for another that downloads the same file.
-SHARED_DOWNLOAD_WAIT_S = 24 * 3600.0
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The user's own unpacked copy of an archive, which is only read.
+
+    Attributes:
+        top: the folder that counts as the archive's top.
+        within: the folder at or below ``top`` that its files are taken from.
+    """
+
+    top: Path
+    within: Path
 
 
 @dataclass(frozen=True)
 class Obtained:
-    """A checked file on this machine.
+    """A download on this machine.
 
     Attributes:
-        place: where it came from; files in data/.downloads count as from the network.
-        checked: which of its stated properties were compared ("bytes", "sha256", "md5", "list_sha256").
+        files: one; several for an archive in parts, in order; none for an unpacked copy.
     """
 
     download: Download
-    path: Path
-    place: Literal["mirror", "network"]
-    sha256: str
-    checked: tuple[str, ...]
+    files: tuple[Found, ...] = ()
+    unpacked: Unpacked | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        return [file.path for file in self.files]
 
 
-def mirror_folder(project: Project, mirror: Path | None) -> Path | None:
-    """The mirror in use: the argument, else ``$FGVC_MIRROR``, else the settings' ``mirror``, else None.
-
-    Raises FgvcError when it is named but is no folder.
-    """
-    # What is typed is relative to where it is typed; what stands in a file, to the project.
-    named_by = {
-        "--mirror": (mirror, Path.cwd()),
-        "FGVC_MIRROR": (os.environ.get("FGVC_MIRROR"), Path.cwd()),
-        "params/config.yaml": (project.settings.mirror, project.root),
-    }
-    for by, (named, start) in named_by.items():
-        if named:
-            folder = start / Path(named).expanduser()
-            if not folder.is_dir():
-                problem = f"the mirror that {by} names is not a folder"
-                raise FgvcError(problem, file=folder, cure="correct its path")
-            return folder
-    return None
-
-
-def obtain_all(project: Project, name: str, mirror: Path | None, progress: Progress) -> list[Obtained]:
+def obtain_all(
+    project: Project, name: str, mirror: Path | None, progress: Progress, local: Path | None = None
+) -> list[Obtained]:
     """All files of an archive dataset, each checked against what its YAML says.
 
+    Args:
+        local: the user's folder (``--from-local``); archives that it lacks are not downloaded.
+
     Raises FgvcError that names every source tried and what to do. What must be fetched by hand is looked
-    for first, so that nothing is downloaded in vain.
+    for first, and then the room on the disk, so that nothing is downloaded in vain.
     """
-    dataset = project.dataset(name)
-    assert dataset.source.kind == "archive"
-    places = _Places(project, name, mirror_folder(project, mirror))
-    for download in dataset.source.downloads:
-        if not download.urls and not places.has(download):
-            raise places.by_hand(download, dataset)
-    return [places.obtain(download, progress) for download in dataset.source.downloads]
+    wants = _Wants(project, name, Sources(project, mirror, local))
+    copies = {download.file: wants.unpacked(download) for download in wants.source.downloads}
+    to_fetch = [download for download in wants.source.downloads if copies[download.file] is None]
+    files = [(download, file) for download in to_fetch for file in _files(download)]
+    missing = [
+        file for download, file in files if not wants.may_ask(download, file) and not wants.sources.here(file)
+    ]
+    if missing:
+        raise wants.by_hand(missing)
+    wants.need_room([file for _, file in files])
+    found = {file.file: wants.obtain(download, file, progress) for download, file in files}
+    return [
+        Obtained(download, unpacked=copies[download.file])
+        if copies[download.file]
+        else Obtained(download, tuple(found[file.file] for file in _files(download)))
+        for download in wants.source.downloads
+    ]
 
 
-class _Places:
-    """Where files of one dataset are looked for."""
+def obtain_published(
+    project: Project, name: str, mirror: Path | None, progress: Progress, local: Path | None = None
+) -> tuple[list[Obtained], str | None]:
+    """The published lists of a dataset, all or none of them; and why there are none.
 
-    def __init__(self, project: Project, name: str, mirror: Path | None) -> None:
-        self.project, self.name, self.mirror = project, name, mirror
-        self.cache = project.root / "data" / ".downloads"
+    They are no must: without them the archive's own lists serve.
+    """
+    wants = _Wants(project, name, Sources(project, mirror, local))
+    try:
+        return [
+            Obtained(download, (wants.obtain(download, download, progress),))
+            for download in wants.dataset.published_downloads()
+        ], None
+    except FgvcError as error:
+        return [], error.problem
+
+
+def _files(download: Download) -> list[Download]:
+    """The files that a download consists of: itself, or its parts."""
+    if not download.parts:
+        return [download]
+    return [Download.model_validate(part.model_dump()) for part in download.parts]
+
+
+class _Wants:
+    """What one dataset needs, and what to tell a user who lacks it."""
+
+    def __init__(self, project: Project, name: str, sources: Sources) -> None:
+        self.project, self.name, self.sources = project, name, sources
+        self.dataset: Dataset = project.dataset(name)
+        assert self.dataset.source.kind == "archive"
+        self.source = self.dataset.source
         self.yaml = project.paths.shown(project.file("dataset", name))
 
-    def in_mirror(self, download: Download) -> Path | None:
-        return self.mirror / download.file if self.mirror else None
+    def may_ask(self, download: Download, file: Download) -> bool:
+        """Whether the network is asked for this file: not for archives that the user wants to bring."""
+        return bool(file.urls) and not (self.sources.local is not None and download.unpack)
 
-    def in_cache(self, download: Download) -> Path:
-        return self.cache / download.file
-
-    def has(self, download: Download) -> bool:
-        candidates = (self.in_mirror(download), self.in_cache(download))
-        return any(path is not None and path.is_file() for path in candidates)
-
-    def obtain(self, download: Download, progress: Progress) -> Obtained:
-        failures: list[str] = []
-        mirrored = self.in_mirror(download)
-        if mirrored is not None:
-            if mirrored.is_file():
-                try:
-                    return self._checked(download, mirrored, "mirror", progress)
-                except TransferError as error:
-                    failures.append(f"the mirror's file {error}")
-            else:
-                failures.append("the mirror does not have it")
-        lock = self.project.paths.state("data", "downloads", f"{download.file}.lock")
-        with exclusive_lock(lock, f"downloading {download.file}", wait_s=SHARED_DOWNLOAD_WAIT_S):
-            cached = self.in_cache(download)
-            if cached.is_file():
-                try:
-                    return self._checked(download, cached, "network", progress)
-                except TransferError as error:
-                    failures.append(f"{self.project.paths.shown(cached)} {error}")
-            for url in download.urls:
-                try:
-                    return self._from_network(download, url, cached, progress)
-                except TransferError as error:
-                    failures.append(f"{_host(url)} {error}")
-        raise self._unobtainable(download, failures)
-
-    def _from_network(self, download: Download, url: str, target: Path, progress: Progress) -> Obtained:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.part")
-        resumed = part.exists() and download.has_digest
-        while True:
-            transfer(
-                url,
-                part,
-                timeout_s=self.project.settings.network_timeout_s,
-                expected_bytes=download.bytes,
-                may_resume=download.has_digest,
-                progress=progress,
+    def unpacked(self, download: Download) -> Unpacked | None:
+        """What an archive would unpack to, when the user's folder holds that instead of the archive."""
+        local = self.sources.local
+        has_archive = any(self.sources.in_local(file) for file in _files(download))
+        if local is None or not download.unpack or has_archive:
+            return None
+        if download.anchor is None:
+            is_one = any(local.iterdir()) and self.sources.here(download) is None
+            return Unpacked(local, local) if is_one else None
+        if local.name == download.anchor:
+            return Unpacked(local.parent, local)
+        holders = anchor_folders(local, download.anchor)
+        if len(holders) > 1:
+            raise FgvcError(
+                f"several folders '{download.anchor}' in what --from-local names",
+                file=local,
+                cure=f"name the folder that holds the right one: {holders[0]} or {holders[1]}",
             )
-            try:
-                found = self._checked(download, part, "network", progress)
-            except TransferError:
-                part.unlink()
-                if not resumed:
-                    raise
-                resumed = False  # perhaps two versions were joined: once more, from the beginning
-            else:
-                part.replace(target)
-                return Obtained(download, target, "network", found.sha256, found.checked)
+        return Unpacked(holders[0], holders[0]) if holders else None
 
-    def _checked(
-        self, download: Download, path: Path, place: Literal["mirror", "network"], progress: Progress
-    ) -> Obtained:
-        progress(f"checking {download.file}", 0, None, "bytes")
-        sha256, checked = check_file(path, download)
-        return Obtained(download, path, place, sha256, checked)
+    def obtain(self, download: Download, file: Download, progress: Progress) -> Found:
+        online = self.may_ask(download, file)
+        try:
+            return self.sources.obtain(file, progress, online=online)
+        except UnobtainableError as error:
+            raise self._unobtainable(file, error, online) from None
 
-    def _where_to_put(self, download: Download) -> str:
-        if self.mirror is not None:
-            return f"put it at {self.mirror / download.file}"
-        cached = self.project.paths.shown(self.in_cache(download))
-        return f"put it at {cached} (or at MIRROR/{download.file} and give --mirror MIRROR)"
+    def need_room(self, files: list[Download]) -> None:
+        """Raises FgvcError when downloads and unpacked images do not fit on the disk together."""
+        coming = [self.sources.bytes_to_come(file) for file in files]
+        to_come = sum(size or 0 for size in coming)
+        if None in coming and all(coming):  # nothing is here, not all is known: what the YAML says of it all
+            to_come = max(to_come, self.dataset.download_bytes or 0)
+        unpacked = (self.dataset.disk_mib or 0) * 2**20 or sum(file.bytes or 0 for file in files)
+        data = self.project.root / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(data).free
+        if to_come + unpacked > free:
+            raise FgvcError(
+                f"'{self.name}' needs {to_come / GIB:.1f} GiB to download and about {unpacked / GIB:.1f} GiB "
+                f"unpacked; the disk has {free / GIB:.1f} GiB left",
+                file=data,
+                cure=f"free {(to_come + unpacked - free) / GIB:.1f} GiB and run the same command again",
+            )
 
-    def by_hand(self, download: Download, dataset: Dataset) -> FgvcError:
-        how = " ".join((dataset.instructions or "get the file by hand").split())
+    # --- what the user must do ---------------------------------------------------------------------
+    def by_hand(self, missing: list[Download]) -> FgvcError:
+        """For files that only the user can get, or that --from-local lacks."""
+        names = ", ".join(Path(file.file).name for file in missing[:4]) + (" …" if len(missing) > 4 else "")
+        local, anchor = self.sources.local, next((d.anchor for d in self.source.downloads if d.anchor), None)
+        if local is not None:
+            unpacked = f", nor an unpacked folder '{anchor}'" if anchor else ""
+            cure = " ".join((self.dataset.instructions or f"download {', '.join(missing[0].urls)}").split())
+            return FgvcError(f"the folder does not hold {names}{unpacked}", file=local, cure=cure)
+        how = " ".join((self.dataset.instructions or "get the file by hand").split())
         why = {"gated": "asks for an agreement", "by_hand": "has no direct download", "open": "has no URL"}
         return FgvcError(
-            f"'{self.name}' {why[dataset.access]}, and {download.file} is not here",
+            f"'{self.name}' {why[self.dataset.access]}, and {names} is not here",
             file=self.yaml,
             key="instructions",
-            cure=f"{how}\n{self._where_to_put(download)}",
+            cure=f"{how}\nthen: fgvc data fetch {self.name} --from-local FOLDER_THAT_HOLDS_IT\n"
+            f"or {self.sources.where_to_put(missing[0])}",
         )
 
-    def _unobtainable(self, download: Download, failures: list[str]) -> FgvcError:
-        first = download.urls[0] if download.urls else None
-        cure = "check the network and run the same command again (what is fetched is kept)"
-        if first:
-            cure += f"\nor download {first}\nand {self._where_to_put(download)}"
+    def _unobtainable(self, file: Download, error: UnobtainableError, online: bool) -> FgvcError:
+        put = self.sources.where_to_put(file)
+        if online:
+            cure = "check the network and run the same command again (what is fetched is kept)"
+            cure += f"\nor download {file.urls[0]}\nand {put}"
         else:
-            cure = f"delete or replace the file; {self._where_to_put(download)}"
-        return FgvcError(
-            f"{download.file} could not be fetched: {'; '.join(failures)}", file=self.yaml, cure=cure
-        )
-
-
-def check_file(path: Path, download: Download) -> tuple[str, tuple[str, ...]]:
-    """The file's SHA-256 and which stated properties it was compared with.
-
-    Raises TransferError when one differs.
-    """
-    checked: list[str] = []
-    size = path.stat().st_size
-    if size == 0:
-        raise TransferError("is empty")
-    if download.bytes is not None:
-        if size != download.bytes:
-            raise TransferError(f"has {size} bytes instead of {download.bytes}")
-        checked.append("bytes")
-    sha256 = file_sha256(path)
-    if download.sha256 is not None:
-        if sha256 != download.sha256:
-            raise TransferError(f"has another SHA-256 ({sha256[:12]}… instead of {download.sha256[:12]}…)")
-        checked.append("sha256")
-    if download.md5 is not None:
-        with path.open("rb") as stream:
-            md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if md5 != download.md5:
-            raise TransferError(f"has another MD5 ({md5[:12]}… instead of {download.md5[:12]}…)")
-        checked.append("md5")
-    if download.list_sha256 is not None:
-        if _list_sha256(path) != download.list_sha256:
-            raise TransferError("is another list than the published one (digest of its rows)")
-        checked.append("list_sha256")
-    return sha256, tuple(checked)
-
-
-def _list_sha256(path: Path) -> str:
-    try:
-        return split_sha256(published_rows(read_list_text(path, path.name), path.name))
-    except FgvcError as error:
-        raise TransferError(f"is no list of 'class_id,dir' ({error.problem})") from None
-
-
-def _host(url: str) -> str:
-    return url.split("/")[2]
+            cure = f"delete or replace the file; {put}"
+        return FgvcError(f"{file.file} could not be fetched: {error}", file=self.yaml, cure=cure)
 
 
 def copy_plain(obtained: Obtained, tree: Path) -> None:
     """Put a plain file at its place in ``tree``."""
     target = tree / obtained.download.to
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(obtained.path, target)
+    shutil.copyfile(obtained.files[0].path, target)

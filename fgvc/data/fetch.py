@@ -61,6 +61,7 @@ def fetch(
     *,
     verify: bool = False,
     replace: bool = False,
+    local: Path | None = None,
 ) -> Fetched:
     """Bring a dataset to data/D and write data/D.csv and data/D.json; do nothing when all is there.
 
@@ -69,13 +70,14 @@ def fetch(
         mirror: folder looked in before the network; else ``$FGVC_MIRROR``, else the settings' ``mirror``.
         verify: hash every file again, also when all seems to be there.
         replace: put a fresh copy in the place of what lies in data/D.
+        local: folder in which the user put the archives, or what they unpack to; nothing there is changed.
 
     Raises FgvcError: no source gives a file (with what to do); a digest, a list or an archive is not what it
     should be; an image cannot be decoded; files in data/D are missing or changed; data/D is something else.
     Raises LockHeldError when another process fetches the same dataset.
     """
     name = project.canonical_dataset(name)
-    job = _Job(project, name, mirror, progress)
+    job = _Job(project, name, mirror, local, progress)
     with exclusive_lock(project.paths.state("data", f"{name}.lock"), f"fetching '{name}'"):
         job.clear_staging()
         try:
@@ -93,8 +95,11 @@ def fetch(
 class _Job:
     """One fetch of one dataset, under its lock."""
 
-    def __init__(self, project: Project, name: str, mirror: Path | None, progress: Progress) -> None:
-        self.project, self.name, self.mirror, self.progress = project, name, mirror, progress
+    def __init__(
+        self, project: Project, name: str, mirror: Path | None, local: Path | None, progress: Progress
+    ) -> None:
+        self.project, self.name, self.progress = project, name, progress
+        self.mirror, self.local = mirror, local
         self.dataset = project.dataset(name)
         self.folder = project.paths.data_dir(name)
         self.shown = project.paths.shown(self.folder)
@@ -178,7 +183,7 @@ class _Job:
 
     # --- a new folder ------------------------------------------------------------------------------
     def build(self) -> Fetched:
-        staged = stage(self.project, self.name, self.mirror, self.staging, self.progress)
+        staged = stage(self.project, self.name, self.mirror, self.staging, self.progress, self.local)
         contents = inspect(self.project, self.name, staged.tree, self.progress)
         reference = self._reference()
         if reference is not None and contents.tree_sha256 != reference:
@@ -193,10 +198,13 @@ class _Job:
             # Out of the way by a rename; it goes with the staging folder.
             self.folder.replace(self.staging / "old")
         staged.tree.replace(self.folder)
-        return self._write_records(contents, staged.source, "fetched")
+        fetched = self._write_records(contents, staged.source, "fetched")
+        if staged.no_lists:
+            fetched.notes.append(f"why the published lists are not here: {staged.no_lists}")
+        return fetched
 
     def _wrong_tree(self, contents: Contents, staged: Staged, reference: str) -> FgvcError:
-        unchecked = [item for item in staged.obtained if not item.checked]
+        unchecked = [file for item in staged.obtained for file in item.files if not file.checked]
         blamed = unchecked[0].path if unchecked else None
         return FgvcError(
             f"what was fetched is not '{self.name}' as published: {len(contents.images)} images with tree "
@@ -209,7 +217,7 @@ class _Job:
     def _write_records(self, contents: Contents, source: SourceRecord, outcome: Outcome) -> Fetched:
         reference = self.dataset.source.tree_sha256
         matches = None if reference is None else contents.tree_sha256 == reference
-        notes = self._notes(contents, matches)
+        notes = self._notes(contents, source, matches)
         record = DataRecord(
             dataset=self.name,
             **self._described(),
@@ -225,7 +233,7 @@ class _Job:
             notes=notes,
         )
         write_index(self.project, self.name, DataIndex(record, contents.images))
-        return Fetched(record, outcome, notes)
+        return Fetched(record, outcome, list(notes))
 
     def _described(self) -> dict[str, Any]:
         """What the record repeats from the YAML."""
@@ -238,12 +246,21 @@ class _Job:
             "unverified": list(dataset.unverified),
         }
 
-    def _notes(self, contents: Contents, matches: bool | None) -> list[str]:
+    def _notes(self, contents: Contents, source: SourceRecord, matches: bool | None) -> list[str]:
         notes: list[str] = []
         if matches is False:
             notes.append(
                 "the pictures differ from the reference (another Pillow, FreeType or matplotlib draws them a "
                 "little differently); numbers are not comparable to the last digit"
+            )
+        if source.kind == "unpacked":
+            notes.append(
+                "the images come from a folder that was unpacked before: no archive vouches for them"
+            )
+        if self.dataset.published and not contents.layout.published:
+            notes.append(
+                "the published lists are not here: the split follows the archive, and is called published "
+                "only where its digests are"
             )
         if contents.layout.ignored:
             count, first = len(contents.layout.ignored), contents.layout.ignored[0]

@@ -7,12 +7,13 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fgvc.data.decoding import as_rgb, failure
 from fgvc.data.progress import Progress
-from fgvc.data.records import SHOWN_FILES, ImageEntry
+from fgvc.data.records import ImageEntry
 from fgvc.data.threads import in_threads
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, first_few
 from fgvc.provenance.digests import file_sha256
 
 
@@ -27,7 +28,7 @@ def inspect_images(
     absent = [path for path, _ in items if not (root / path).is_file()]
     if absent:
         raise FgvcError(
-            f"{len(absent)} of {len(items)} listed images are missing: {_some(absent)}",
+            f"{len(absent)} of {len(items)} listed images are missing: {first_few(absent)}",
             file=f"{shown_as}/{absent[0]}",
             cure="the archive is incomplete or laid out otherwise than the lists say",
         )
@@ -36,18 +37,16 @@ def inspect_images(
         path, class_id = item
         try:
             return _inspect(root, path, class_id)
-        except UnidentifiedImageError:
-            return f"{path} (no image by its content)"
         except Exception as error:
             # Whatever a decoder raises for broken bytes (OSError, SyntaxError, struct.error, …) is the
             # image's fault; it is reported with its name, below.
-            return f"{path} ({' '.join(str(error).split())})"
+            return f"{path} ({failure(error)})"
 
     found = list(in_threads(one, items, "checking images", "images", progress))
     broken = [entry for entry in found if isinstance(entry, str)]
     if broken:
         raise FgvcError(
-            f"{len(broken)} image(s) cannot be decoded: {_some(broken)}",
+            f"{len(broken)} image(s) cannot be decoded: {first_few(broken)}",
             file=f"{shown_as}/{broken[0].split(' (')[0]}",
             cure="take the file from another copy; images are never skipped or replaced",
         )
@@ -70,9 +69,5 @@ def _inspect(root: Path, path: str, class_id: int) -> ImageEntry:
     data = (root / path).read_bytes()
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
-        image.load()
+        as_rgb(image)
     return ImageEntry(path, class_id, width, height, len(data), hashlib.sha256(data).hexdigest())
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN_FILES]) + (" …" if len(names) > SHOWN_FILES else "")

@@ -32,6 +32,10 @@ class ListFormat:
     Attributes:
         prefix: folder below data/D that the list's paths are relative to.
         renumber: source class id → our class id; rows of other classes are left out. None: ids stand.
+        suffix: put behind every path.
+        path_parts: how many of a path's last parts count; None: all.
+        first_class: the id that the list gives to class 0.
+        class_ids: class name → our class id, for lists of names; a name is the rest of its line.
     """
 
     delimiter: str = ","
@@ -40,6 +44,10 @@ class ListFormat:
     class_column: int = 0
     prefix: str = ""
     renumber: dict[int, int] | None = None
+    suffix: str = ""
+    path_parts: int | None = None
+    first_class: int = 0
+    class_ids: dict[str, int] | None = None
 
 
 def path_problem(path: str) -> str | None:
@@ -62,6 +70,11 @@ def path_problem(path: str) -> str | None:
     except UnicodeEncodeError:
         return "the path is not UTF-8"
     return None
+
+
+def last_parts(path: str, count: int | None) -> str:
+    """The last ``count`` parts of a path; None: all of it."""
+    return path if count is None else "/".join(path.split("/")[-count:])
 
 
 def read_list(path: Path, shown_as: str, classes: int, how: ListFormat | None = None) -> list[Row]:
@@ -141,25 +154,37 @@ def _row(fields: list[str], classes: int, how: ListFormat, shown_as: str, line: 
     width = max(how.class_column, how.path_column) + 1
     if len(fields) < width:
         raise FgvcError(f"the row has {len(fields)} column(s), {width} are needed", file=shown_as, line=line)
-    source_id, path = fields[how.class_column].strip(), fields[how.path_column]
-    if not _INTEGER.fullmatch(source_id):
-        raise FgvcError(f"the class '{source_id[:40]}' is not an integer", file=shown_as, line=line)
+    path = fields[how.path_column]
     problem = path_problem(path)
     if problem:
         raise FgvcError(f"{problem}: {path[:80]!r}", file=shown_as, line=line)
-    class_id: int | None = int(source_id)
-    if how.renumber is not None and int(source_id) >= 0:
-        class_id = how.renumber.get(int(source_id))
-        if class_id is None:
-            return None
-    if class_id is None or not 0 <= class_id < classes:
+    path = last_parts(path, how.path_parts)
+    class_id = _class_id(fields, classes, how, shown_as, line)
+    return None if class_id is None else (class_id, f"{how.prefix}{path}{how.suffix}")
+
+
+def _class_id(fields: list[str], classes: int, how: ListFormat, shown_as: str, line: int) -> int | None:
+    """0..K-1; None where the class is left out."""
+    text = fields[how.class_column].strip()
+    if how.class_ids is not None:
+        name = how.delimiter.join(fields[how.class_column :]).strip()
+        if name not in how.class_ids:
+            raise FgvcError(f"there is no class '{name[:40]}'", file=shown_as, line=line)
+        return how.class_ids[name]
+    if not _INTEGER.fullmatch(text):
+        raise FgvcError(f"the class '{text[:40]}' is not an integer", file=shown_as, line=line)
+    class_id = int(text) - how.first_class
+    if how.renumber is not None and int(text) >= 0:
+        return how.renumber.get(int(text))
+    if not 0 <= class_id < classes:
+        counting = f"class ids count from {how.first_class}"
         raise FgvcError(
-            f"the class {source_id} is outside 0..{classes - 1}",
+            f"the class {text} is outside {how.first_class}..{classes + how.first_class - 1}",
             file=shown_as,
             line=line,
-            cure="class ids count from 0; 'classes' in the dataset's YAML says how many there are",
+            cure=f"{counting}; 'classes' in the dataset's YAML says how many there are",
         )
-    return class_id, f"{how.prefix}{path}"
+    return class_id
 
 
 def published_rows(text: str, shown_as: str) -> list[tuple[int, str]]:

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fgvc.data.decoding import decode
 from fgvc.data.transforms import Pipeline
 from fgvc.errors import FgvcError
 from fgvc.provenance.digests import seed_from
@@ -40,22 +41,6 @@ class Batch:
     images: Tensor
     targets: Tensor
     indices: Tensor
-
-
-def decode(path: Path) -> Image.Image:
-    """The image as RGB, pixels as stored (EXIF orientation is not applied, as in the code bases compared).
-
-    Raises FgvcError naming the file when it cannot be decoded; it is never replaced by another image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FgvcError(
-            f"this image cannot be decoded: {error}",
-            file=path,
-            cure="restore the file (fgvc data fetch DATASET --verify finds every changed one)",
-        ) from None
 
 
 Item = tuple[Tensor, int, int]

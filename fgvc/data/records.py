@@ -14,12 +14,9 @@ from fgvc.config.base import Model, validate
 from fgvc.config.project import Project
 from fgvc.config.yaml_source import YamlSource
 from fgvc.data.lists import csv_rows, csv_text, path_problem
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, first_few
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.files import read_json, write_json, write_text
-
-#: Names of files that an error spells out; the rest is counted.
-SHOWN_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class SourceFile(Model):
     """A downloaded file that went into the dataset."""
 
     file: str
-    place: Literal["mirror", "network"]
+    place: Literal["local", "mirror", "network"]
     urls: list[str]
     sha256: str
     checked: list[str] = Field(description="stated properties that were compared, such as sha256")
@@ -50,10 +47,11 @@ class SourceFile(Model):
 class SourceRecord(Model):
     """Where the images came from. No path of a machine stands here.
 
+    Kind ``unpacked``: from a folder of the user (``--from-local``) that held what an archive unpacks to.
     Kind ``in_place``: they lay in data/D already, and nothing says how they got there.
     """
 
-    kind: Literal["archive", "generated", "folder", "in_place"]
+    kind: Literal["archive", "unpacked", "generated", "folder", "in_place"]
     files: list[SourceFile] = Field(default_factory=list)
     generator: str | None = None
     fonts_sha256: str | None = None
@@ -202,12 +200,12 @@ def damage(project: Project, name: str, missing: list[str], changed: list[str]) 
     """The error about files that are missing from data/D or not as they were fetched."""
     folder = project.paths.shown(project.paths.data_dir(name))
     parts = [
-        f"{len(files)} {verb}: {', '.join(files[:SHOWN_FILES])}" + (" …" if len(files) > SHOWN_FILES else "")
+        f"{len(files)} {verb}: {first_few(files)}"
         for files, verb in ((missing, "missing"), (changed, "changed since they were fetched"))
         if files
     ]
     return FgvcError(
         f"files of '{name}' are not as recorded; {'; '.join(parts)}",
         file=f"{folder}/{(missing + changed)[0]}",
-        cure=f"bring them back, or fetch the dataset anew: fgvc data fetch {name} --replace",
+        cure=f"fgvc data fetch {name} --replace\nor bring these files back (if tracked: dvc pull)",
     )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from fgvc.config.dataset import ArchiveSource, FolderSource, GeneratedSource
 from fgvc.config.project import Project
 from fgvc.data import generated
-from fgvc.data.archives import unpack
-from fgvc.data.downloads import Obtained, copy_plain, obtain_all
+from fgvc.data.archives import Limits, unpack
+from fgvc.data.downloads import Obtained, copy_plain, obtain_all, obtain_published
 from fgvc.data.images import hash_files, inspect_images
-from fgvc.data.layouts import Layout, class_folders, layout_of
+from fgvc.data.layouts import Layout, layout_of
+from fgvc.data.linking import follow_links, link_files, link_unpacked
 from fgvc.data.progress import Progress
 from fgvc.data.records import ImageEntry, SourceFile, SourceRecord, support_digests
-from fgvc.data.threads import in_threads
 from fgvc.errors import FgvcError
 from fgvc.provenance.digests import tree_sha256
+
+#: An archive may unpack to so many times what its dataset's YAML gives as the size on disk.
+MOST_GROWTH = 10
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,15 @@ class Contents:
 
 @dataclass(frozen=True)
 class Staged:
-    """Files put together in ``tree``, not yet looked through."""
+    """Files put together in ``tree``, not yet looked through.
+
+    ``no_lists`` says why the published lists, which a fetch can do without, are not among them.
+    """
 
     tree: Path
     source: SourceRecord
     obtained: list[Obtained] = field(default_factory=list)
+    no_lists: str | None = None
 
 
 def inspect(project: Project, name: str, folder: Path, progress: Progress) -> Contents:
@@ -53,13 +60,26 @@ def inspect(project: Project, name: str, folder: Path, progress: Progress) -> Co
     return Contents(layout, images, support, tree_sha256(pairs))
 
 
-def stage(project: Project, name: str, mirror: Path | None, staging: Path, progress: Progress) -> Staged:
-    """Fetch, draw or link a dataset's files into ``staging/tree``; only those that its layout uses stay."""
+def stage(
+    project: Project,
+    name: str,
+    mirror: Path | None,
+    staging: Path,
+    progress: Progress,
+    local: Path | None = None,
+) -> Staged:
+    """Fetch, draw or link a dataset's files into ``staging/tree``; only those that its layout uses stay.
+
+    Args:
+        local: the user's folder with archives, or with what they unpack to; nothing in it is changed.
+    """
     source = project.dataset(name).source
+    if local is not None and not isinstance(source, ArchiveSource):
+        raise FgvcError(f"'{name}' needs no files from you", cure=f"fgvc data fetch {name}")
     tree = staging / "tree"
     tree.mkdir(parents=True)
     if isinstance(source, ArchiveSource):
-        return _stage_archives(project, name, mirror, staging, tree, progress)
+        return _stage_archives(project, name, mirror, staging, progress, local)
     if isinstance(source, GeneratedSource):
         generated.draw(source, tree, progress)
         fonts = generated.fonts_sha256(source)
@@ -69,30 +89,55 @@ def stage(project: Project, name: str, mirror: Path | None, staging: Path, progr
 
 
 def _stage_archives(
-    project: Project, name: str, mirror: Path | None, staging: Path, tree: Path, progress: Progress
+    project: Project, name: str, mirror: Path | None, staging: Path, progress: Progress, local: Path | None
 ) -> Staged:
-    obtained = obtain_all(project, name, mirror, progress)
+    dataset, tree = project.dataset(name), staging / "tree"
+    obtained = obtain_all(project, name, mirror, progress, local)
+    published, why_not = obtain_published(project, name, mirror, progress, local)
+    obtained += published
+    limits = Limits() if dataset.disk_mib is None else Limits(int(MOST_GROWTH * dataset.disk_mib * 2**20))
     for number, item in enumerate(obtained):
-        if item.download.unpack:
+        if item.unpacked:
+            link_unpacked(item.unpacked, tree / item.download.to, staging)
+        elif item.download.unpack:
             into = staging / f"archive{number}"
-            top = unpack(item.path, into, anchor=item.download.anchor, progress=progress)
+            top = unpack(item.paths, into, anchor=item.download.anchor, limits=limits, progress=progress)
             _merge(top, tree / item.download.to, item)
         else:
             copy_plain(item, tree)
-    shown = project.paths.shown(project.paths.data_dir(name))
-    layout = layout_of(project.dataset(name), tree, shown)
+    layout = _layout_of_brought(project, name, tree, obtained)
     _prune(tree, {*layout.class_of(), *layout.support_files})
+    follow_links(tree, progress)
     files = [
         SourceFile(
-            file=item.download.file,
-            place=item.place,
-            urls=item.download.urls if item.place == "network" else [],
-            sha256=item.sha256,
-            checked=list(item.checked),
+            file=found.wanted.file,
+            place=found.place,
+            urls=list(found.wanted.urls) if found.place == "network" else [],
+            sha256=found.sha256,
+            checked=list(found.checked),
         )
         for item in obtained
+        for found in item.files
     ]
-    return Staged(tree, SourceRecord(kind="archive", files=files), obtained)
+    kind: Literal["archive", "unpacked"] = "unpacked" if any(o.unpacked for o in obtained) else "archive"
+    return Staged(tree, SourceRecord(kind=kind, files=files), obtained, why_not)
+
+
+def _layout_of_brought(project: Project, name: str, tree: Path, obtained: list[Obtained]) -> Layout:
+    """The layout of ``tree``. A user's folder that was taken for an unpacked archive may be none."""
+    dataset, shown = project.dataset(name), project.paths.shown(project.paths.data_dir(name))
+    taken = next((o for o in obtained if o.unpacked and o.download.anchor is None), None)
+    try:
+        return layout_of(dataset, tree, shown)
+    except FgvcError as error:
+        if taken is None or taken.unpacked is None:
+            raise
+        raise FgvcError(
+            f"the folder holds neither {Path(taken.download.file).name} nor what it unpacks to: "
+            f"{error.problem} ({error.file})",
+            file=taken.unpacked.within,
+            cure=" ".join((dataset.instructions or f"fgvc describe {name}").split()),
+        ) from None
 
 
 def _merge(source: Path, target: Path, item: Obtained) -> None:
@@ -130,29 +175,8 @@ def _link_folder(project: Project, name: str, source: FolderSource, tree: Path, 
             cure="correct the path",
         )
     dataset = project.dataset(name)
-    is_lists = dataset.layout.kind == "lists"
-    layout = layout_of(dataset, folder, str(folder)) if is_lists else class_folders(folder, str(folder))
-    paths = [*layout.class_of(), *layout.support_files]
-    for place in sorted({(tree / path).parent for path in paths}):
-        place.mkdir(parents=True, exist_ok=True)
-
-    def one(path: str) -> None:
-        _link_or_copy(folder / path, tree / path)
-
-    for _ in in_threads(one, paths, "linking", "files", progress):
-        pass
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system can, so that nothing takes space twice; else a copy."""
-    real = source.resolve()
-    try:
-        os.link(real, target)
-    except OSError:
-        try:
-            shutil.copyfile(real, target)
-        except OSError as error:
-            raise FgvcError(f"cannot copy: {error.strerror or error}", file=source) from None
+    layout = layout_of(dataset, folder, str(folder))
+    link_files(folder, tree, [*layout.class_of(), *layout.support_files], progress)
 
 
 def folder_sha256(folder: Path, progress: Progress) -> str:

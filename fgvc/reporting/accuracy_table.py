@@ -15,6 +15,7 @@ from fgvc.evaluation.statistics import ALPHA, RESAMPLES
 from fgvc.reporting.cells import CellTable, average, rank
 from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note, letter, method_headings
 from fgvc.reporting.published_cells import Beside
+from fgvc.reporting.split_label import split_note
 
 METRIC_NAMES = {
     "top1_pct": "top-1 accuracy",
@@ -24,6 +25,8 @@ METRIC_NAMES = {
 CSV_COLUMNS = ("dataset", "method", "size", "metric", "mean", "std", "n", "expected_n", "status")
 #: What others published for the same cell, and the state of ours against it; empty where nothing was.
 PUBLISHED_COLUMNS = ("published_mean", "published_std", "published_state")
+#: Image sets that share images with the dataset and that the method's weights saw; empty where none did.
+OVERLAP_COLUMN = "pretraining_overlap"
 _WORDS = {"missing": "not run", "failed": "FAILED", "diverged": "DIVERGED"}
 
 
@@ -57,24 +60,26 @@ def accuracy_grid(
     )
 
 
-def accuracy_csv(cells: CellTable, published: Beside) -> str:
+def accuracy_csv(project: Project, cells: CellTable, published: Beside) -> str:
     """The tidy form: one row a cell, ids instead of titles, numbers as they were computed."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow((*CSV_COLUMNS, *PUBLISHED_COLUMNS))
-    for record in tidy_records(cells, published):
+    writer.writerow((*CSV_COLUMNS, *PUBLISHED_COLUMNS, OVERLAP_COLUMN))
+    for record in tidy_records(project, cells, published):
         writer.writerow("" if value is None else value for value in record.values())
     return stream.getvalue()
 
 
-def tidy_records(cells: CellTable, published: Beside) -> list[dict[str, Any]]:
+def tidy_records(project: Project, cells: CellTable, published: Beside) -> list[dict[str, Any]]:
     """The rows of the CSV; mean and std in percent, rounded to 6 digits, None where there is none."""
     records = []
     for row in (cells.cell(d, m) for d in cells.datasets for m in cells.methods):
         record = {c: round(row[c], 6) if isinstance(row[c], float) else row[c] for c in CSV_COLUMNS}
         beside = published.cells.get((row["dataset"], row["method"]))
         values = (beside.mean, beside.std, beside.state) if beside else (None, None, None)
-        records.append(record | dict(zip(PUBLISHED_COLUMNS, values, strict=True)))
+        record |= dict(zip(PUBLISHED_COLUMNS, values, strict=True))
+        seen = seen_in_pretraining(project, row["dataset"], row["method"])
+        records.append(record | {OVERLAP_COLUMN: ";".join(seen) or None})
     return records
 
 
@@ -155,10 +160,8 @@ def _row_notes(
     notes: list[Note] = []
     for name in cells.datasets:
         dataset = project.dataset(name)
-        told = []
-        if dataset.split.provenance == "ours":
-            told.append(f"{dataset.title}: the split is ours, neither official nor published.")
-        seen = _pretrained_on(project, dataset.pretraining_overlap, headings)
+        told = [text for text in [split_note(project, name)] if text]
+        seen = _seen_by(project, name, headings)
         told += [
             f"{dataset.title} shares images with {images}, seen in pre-training by {methods}: read with care."
             for images, methods in seen.items()
@@ -170,15 +173,19 @@ def _row_notes(
     return letters, notes
 
 
-def _pretrained_on(project: Project, overlap: list[str], headings: tuple[Heading, ...]) -> dict[str, str]:
-    """Each overlapping image set with the methods whose weights saw it."""
+def seen_in_pretraining(project: Project, dataset: str, method: str) -> list[str]:
+    """The image sets that share images with a dataset and that a method's weights were pre-trained on."""
+    weights = project.variant(method).weights
+    saw = {p.casefold() for p in project.weights(weights).pretraining} if weights else set()
+    return [images for images in project.dataset(dataset).pretraining_overlap if images.casefold() in saw]
+
+
+def _seen_by(project: Project, dataset: str, headings: tuple[Heading, ...]) -> dict[str, str]:
+    """Each image set that shares images with a dataset, with the methods whose weights saw it."""
     found: dict[str, list[str]] = {}
     for heading in headings:
-        weights = project.variant(heading.key).weights
-        saw = {p.casefold() for p in project.weights(weights).pretraining} if weights else set()
-        for images in overlap:
-            if images.casefold() in saw:
-                found.setdefault(images, []).append(heading.one_line)
+        for images in seen_in_pretraining(project, dataset, heading.key):
+            found.setdefault(images, []).append(heading.one_line)
     return {images: ", ".join(methods) for images, methods in found.items()}
 
 

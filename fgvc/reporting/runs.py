@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fgvc.config.grid import Cell
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.project import Project
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, one_line
 from fgvc.evaluation.metrics import Metric
 from fgvc.provenance.files import read_json
 
@@ -99,9 +99,3 @@ def read_failure(state: Path) -> str | None:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         return "failed (its failure.json cannot be read)"
-
-
-def one_line(text: str, limit: int = 200) -> str:
-    """Printable text on one line: control characters and runs of white space become one space."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

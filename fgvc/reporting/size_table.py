@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from typing import Any
 
 from fgvc.config.project import Project
@@ -29,14 +30,23 @@ _QUANTITIES = (
 
 
 def read_statistics(
-    project: Project, suite_name: str, target: str, *, allow_missing: bool = False
+    project: Project, suite_name: str, config: SizeTable, target: str, *, allow_missing: bool = False
 ) -> dict[str, dict[str, Any] | None]:
-    """``results/stats/D.json`` of each dataset of a suite; None where it is not there.
+    """``results/stats/D.json`` of each dataset of the table; None where it is not there.
+
+    A table of the datasets that are here waits for none that came a moment ago and is not measured yet: what
+    is measured is shown, and a note names the others.
 
     Raises FgvcError naming what is missing and the command that makes ``target``, unless ``allow_missing``.
     """
-    files = {d: project.paths.stats(d) for d in project.suite(suite_name).datasets}
+    of_all = config.datasets == "present"
+    names = project.present_datasets() if of_all else project.suite(suite_name).datasets
+    if not names:
+        raise FgvcError("no dataset is here yet", file="data", cure="fgvc data fetch typefaces")
+    files = {d: project.paths.stats(d) for d in names}
     lacking = [d for d, file in files.items() if not file.is_file()]
+    if of_all and len(lacking) < len(files):
+        files, lacking = {d: file for d, file in files.items() if d not in lacking}, []
     if lacking and not allow_missing:
         raise FgvcError(
             f"{len(lacking)} of {len(files)} size statistics are missing: {', '.join(lacking[:5])}",
@@ -58,13 +68,27 @@ def size_grid(
     return Grid(
         name=name,
         title=config.title,
-        caption=f"{config.caption.strip()} Suite {suite_name}: {project.suite(suite_name).title}.",
+        caption=_caption(project, suite_name, config),
         row_heading="Dataset",
         headings=tuple(headings),
         rows=_rows(project, records, len(headings)),
-        notes=(Note("Pixels as stored. ± is the standard deviation over images (population)."),),
+        notes=tuple(map(Note, _notes(project, config, records))),
         partial=partial,
     )
+
+
+def _caption(project: Project, suite_name: str, config: SizeTable) -> str:
+    if config.datasets == "present":
+        return config.caption.strip()
+    return f"{config.caption.strip()} Suite {suite_name}: {project.suite(suite_name).title}."
+
+
+def _notes(project: Project, config: SizeTable, records: dict[str, dict[str, Any] | None]) -> Iterator[str]:
+    yield "Pixels as stored. ± is the standard deviation over images (population)."
+    here = project.present_datasets() if config.datasets == "present" else []
+    unmeasured = [project.dataset(d).title for d in here if d not in records]
+    if unmeasured:
+        yield f"Here, but not measured yet: {', '.join(unmeasured)}."
 
 
 def size_csv(records: dict[str, dict[str, Any] | None]) -> str:

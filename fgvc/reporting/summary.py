@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, PublishedFigure, PublishedTable
+from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedFigure, PublishedTable
 from fgvc.evaluation.metrics import Floats, most_confused, read_predictions
 from fgvc.evaluation.statistics import bootstrap_interval
 from fgvc.provenance.digests import seed_from
@@ -57,7 +57,8 @@ def summary_lines(
     tables = suite.tables if tables is None else tables
     figures = suite.figures if figures is None else figures
     made = [*map(project.table, tables), *map(project.figure, figures)]
-    is_own = not made or not all(isinstance(c, PublishedTable | PublishedFigure) for c in made)
+    elsewhere = (PublishedTable, PublishedFigure, DatasetsTable)
+    is_own = not made or not all(isinstance(c, elsewhere) for c in made)
     configs = [project.table(name) for name in suite.tables]
     accuracy = next((c for c in configs if isinstance(c, AccuracyTable)), None)
     lines: list[str] = []

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, PublishedTable
+from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable
 from fgvc.provenance.files import write_text
-from fgvc.reporting import accuracy_table, published_table, size_table
+from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table
 from fgvc.reporting.cells import collect
 from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
@@ -50,8 +50,8 @@ def read_table(
         published = compare(project, cells, config.published)
         return Contents(
             accuracy_table.accuracy_grid(project, cells, table, config, published),
-            accuracy_table.tidy_records(cells, published),
-            accuracy_table.accuracy_csv(cells, published),
+            accuracy_table.tidy_records(project, cells, published),
+            accuracy_table.accuracy_csv(project, cells, published),
         )
     target = project.paths.shown(_with_suffix(project.paths.table(suite_path, table), ".tex"))
     if isinstance(config, PublishedTable):
@@ -61,7 +61,13 @@ def read_table(
             published_table.tidy_records(shown),
             published_table.published_csv(shown),
         )
-    records = size_table.read_statistics(project, suite_name, target, allow_missing=allow_missing)
+    if isinstance(config, DatasetsTable):
+        return Contents(
+            datasets_table.datasets_grid(project, table, config),
+            datasets_table.tidy_records(project),
+            datasets_table.datasets_csv(project),
+        )
+    records = size_table.read_statistics(project, suite_name, config, target, allow_missing=allow_missing)
     return Contents(
         size_table.size_grid(project, suite_name, table, config, records),
         size_table.tidy_records(records),

@@ -31,6 +31,7 @@ _WORDS = {
     "select_lr": "choose lr",
     "fetch": "fetch",
     "stats": "measure",
+    "audit_data": "audit",
     "weights": "fetch weights",
 }
 

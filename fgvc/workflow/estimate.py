@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgvc.config.counts import expected_rows
-from fgvc.config.dataset import SplitName
+from fgvc.config.layout import SplitName
 from fgvc.config.project import Project
 from fgvc.workflow.jobs import TRAINING, Job
 from fgvc.workflow.speeds import measured_speeds

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc.config.grid import rate_searches
 from fgvc.config.project import Project
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, one_line
 from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
+from fgvc.tracking import job_records
 from fgvc.workflow.messages import ENDING, STOPPING
 from fgvc.workflow.rules import Rules
 from fgvc.workflow.session import SESSION
@@ -48,7 +49,10 @@ def begin(workflow: Any) -> Rules:
         )
     SESSION.project, SESSION.targets, SESSION.bin = Project(folder), targets, _prefix(folder)
     _use_own_verbs(folder)
-    return checked_rules(SESSION.project, targets)
+    rules = checked_rules(SESSION.project, targets)
+    if workflow.is_main_process:
+        job_records.restore(SESSION.project)
+    return rules
 
 
 def checked_rules(project: Project, targets: Sequence[str]) -> Rules:
@@ -162,6 +166,11 @@ def _made(project: Project, target: str) -> str:
             if metrics.get("status") == "ok":
                 return f"Made:   {target}: top-1 {metrics['top1_pct']:.2f} % of {metrics['images']} images"
             return f"Made:   {target}: the run diverged"
+    if path.name == "tracked.json":
+        with contextlib.suppress(FgvcError, KeyError):
+            remote = read_json(path)["remote"]
+            pushed = f"pushed to '{remote}'" if remote else "not pushed (there is no default remote)"
+            return f"Made:   {target}: {pushed}; now: git add data results dvc.yaml && git commit"
     return f"Made:   {target}"
 
 
@@ -240,7 +249,6 @@ def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) ->
     Args:
         stopped: the user ended the run, so that a job without an error of its own was stopped, not failed.
     """
-    from fgvc.reporting.runs import one_line
     from fgvc.reporting.summary import FailedJob
 
     found: dict[str, FailedJob] = {}

@@ -17,6 +17,7 @@ JobKind = Literal[
     "weights",
     "split",
     "stats",
+    "audit_data",
     "search",
     "select_lr",
     "train",

@@ -18,8 +18,16 @@ from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
 from fgvc.config.project import Project
 from fgvc.config.stages import version
-from fgvc.config.suite import AccuracyTable, PublishedFigure, PublishedTable
+from fgvc.config.suite import (
+    AccuracyTable,
+    DatasetsTable,
+    PublishedFigure,
+    PublishedTable,
+    SizeTable,
+    is_of_every_suite,
+)
 from fgvc.provenance.digests import value_sha256
+from fgvc.workflow.jobs import suite_jobs
 
 TABLE_SUFFIXES = ("tex", "md", "csv")
 FIGURE_SUFFIXES = ("pdf", "png")
@@ -52,7 +60,9 @@ class Rules:
     def dataset_sha256(self, dataset: str) -> str:
         """Digest of what a dataset's YAML says about its source, layout and splits."""
         facts = self.project.dataset(dataset).model_dump(
-            mode="json", include={"classes", "source", "layout", "split", "expected"}
+            mode="json",
+            include={"classes", "source", "layout", "published", "split", "expected"},
+            exclude_defaults=True,  # so that a new optional key reruns nothing
         )
         return value_sha256([facts, version("data")])
 
@@ -108,8 +118,10 @@ class Rules:
             for seed in self.project.suite(name).seeds
         ]
 
-    def stats_of(self, suite: str | None) -> list[str]:
-        return [str(self.paths.stats(d)) for d in self.project.suite(self.suite(suite)).datasets]
+    def stats_of(self, suite: str | None, table: SizeTable) -> list[str]:
+        of_all = table.datasets == "present"
+        listed = self.project.present_datasets() if of_all else self.project.suite(self.suite(suite)).datasets
+        return [str(self.paths.stats(d)) for d in listed]
 
     def costs_of(self, suite: str | None, size: int) -> list[str]:
         """Cost records of a suite's methods, with the class counts of its datasets."""
@@ -122,10 +134,15 @@ class Rules:
         )
 
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
+        """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
         if isinstance(table, AccuracyTable):
             return self.metrics_of(suite, table.image_size)
-        return self.published_costs(table) if isinstance(table, PublishedTable) else self.stats_of(suite)
+        if isinstance(table, DatasetsTable):
+            return []
+        if isinstance(table, PublishedTable):
+            return self.published_costs(table)
+        return self.stats_of(suite, table)
 
     def figure_inputs(self, suite: str | None, name: str) -> list[str]:
         figure = self.project.figure(name)
@@ -138,6 +155,11 @@ class Rules:
         printed = self.project.published_accuracies(shown.published)
         return [str(self.paths.cost(*ids)) for ids in printed.costs(shown.image_size)]
 
+    def tracked_inputs(self, suite: str | None) -> list[str]:
+        """Every record of a suite, of its data, runs and costs, and its tables and figures."""
+        jobs = suite_jobs(self.project, self.suite(suite), short=suite is None)
+        return [str(job.record.relative_to(self.project.root)) for job in jobs]
+
     def shown_sha256(self, suite: str | None, kind: str, name: str) -> str:
         """Digest of all that a table or figure shows of ``params/``: titles, groups, captions, seeds."""
         project, suite_name = self.project, self.suite(suite)
@@ -146,6 +168,8 @@ class Rules:
         printed = project.published(quoted).model_dump(mode="json") if quoted else None
         if isinstance(config, PublishedTable | PublishedFigure):  # the same in every suite
             return value_sha256([config.model_dump(), printed, version("table")])
+        if isinstance(config, DatasetsTable | SizeTable) and is_of_every_suite(config):
+            return value_sha256([config.model_dump(), self._all_datasets(config), version("table")])
         listed = project.suite(suite_name)
         shown: list[Any] = [
             config.model_dump(),
@@ -153,9 +177,21 @@ class Rules:
             listed.model_dump(mode="json", exclude={"title", "description", "tables", "figures"}),
             [project.dataset(d).model_dump(mode="json", include=_SHOWN_OF_DATASET) for d in listed.datasets],
             [project.variant(m).model_dump(mode="json", include=_SHOWN_OF_VARIANT) for m in listed.methods],
+            [self._pretraining(m) for m in listed.methods],
             version("table"),
         ]
         return value_sha256(shown)
+
+    def _pretraining(self, method: str) -> list[str]:
+        weights = self.project.variant(method).weights
+        return self.project.weights(weights).pretraining if weights else []
+
+    def _all_datasets(self, table: DatasetsTable | SizeTable) -> list[Any]:
+        """What a table that is the same in every suite shows of params/datasets."""
+        project = self.project
+        if isinstance(table, DatasetsTable):
+            return [[d, project.dataset(d).model_dump(mode="json")] for d in project.names("dataset")]
+        return [[d, project.dataset(d).title] for d in project.present_datasets()]
 
     def targets(self, suite: str | None) -> list[str]:
         """Every table and figure of a suite (None: the default suite, under its short path)."""

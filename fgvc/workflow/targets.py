@@ -10,14 +10,18 @@ from pathlib import Path, PurePosixPath
 
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Kind, Project
+from fgvc.config.suite import is_of_every_suite
 from fgvc.errors import FgvcError, UnknownNameError, available, nearest
 from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 
 #: Folders below results/ that are not suites.
 RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "tables", "figures", "audit")
 
-#: The rule that has no wildcards, and so can be asked for by its name.
-NAMED_RULES = ("all",)
+#: What `fgvc track` gave to DVC of a suite.
+_TRACKED = re.compile(r"results/(?:([a-z0-9_]+)/)?tracked\.json")
+
+#: The rules that have no wildcards, and so can be asked for by their name.
+NAMED_RULES = ("all", "track")
 
 _RUN_FILES = ("run.json", "model.safetensors", "history.csv", "metrics.json", "predictions.parquet")
 _SWEEP_FILES = tuple(name for name in _RUN_FILES if name != "model.safetensors")
@@ -73,12 +77,15 @@ def asked_of(project: Project, targets: Iterable[str]) -> list[Asked]:
         of_suite = named.setdefault(suite_name, {"tables": [], "figures": []})
         if name not in of_suite[folder]:
             of_suite[folder].append(name)
+    for match in filter(None, map(_TRACKED.fullmatch, given)):  # all of the suite comes first
+        suite = project.suite(match[1] or project.settings.default_suite)
+        named[match[1]] = {"tables": list(suite.tables), "figures": list(suite.figures)}
     return [Asked(s, tuple(found["tables"]), tuple(found["figures"])) for s, found in named.items()]
 
 
 def other_targets(targets: Iterable[str]) -> list[str]:
     """The targets that are files other than tables and figures."""
-    files = [clean(target) for target in targets]
+    files = ["results/tracked.json" if target == "track" else clean(target) for target in targets]
     return [file for file in files if file not in NAMED_RULES and not _REPORT.fullmatch(file)]
 
 
@@ -125,11 +132,15 @@ def _check_one(project: Project, target: str) -> None:
         _check_data(project, parts)
     elif parts[0] != "results":
         _refuse_outsider(project, target)
+    elif tracked := _TRACKED.fullmatch(target):
+        project.suite(tracked[1] or project.settings.default_suite)
     elif len(parts) > 1 and parts[1] in ("tables", "figures"):
         _check_report(project, None, parts[1:])
     elif len(parts) > 2 and parts[2] in ("tables", "figures"):
         project.file("suite", parts[1])
         _check_report(project, parts[1], parts[2:])
+    elif len(parts) > 1 and parts[1] == "audit":
+        _check_audit(project, parts)
     elif len(parts) > 1 and parts[1] in _FORMS:
         _check_ids(project, parts)
     else:
@@ -182,6 +193,14 @@ def _check_data(project: Project, parts: tuple[str, ...]) -> None:
         )
 
 
+def _check_audit(project: Project, parts: tuple[str, ...]) -> None:
+    if len(parts) != 4 or parts[2] != "data":
+        raise _nothing_makes("/".join(parts), cure="files there: results/audit/data/DATASET.md (and .json)")
+    stem = PurePosixPath(parts[3]).stem
+    _known_dataset(project, stem)
+    _one_of(parts[3], [f"{stem}.md", f"{stem}.json"])
+
+
 def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:
     kind: Kind
     kind, suffixes = ("table", TABLE_SUFFIXES) if parts[0] == "tables" else ("figure", FIGURE_SUFFIXES)
@@ -193,7 +212,9 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
         raise FgvcError(f"{parts[0]}/ is a folder of {parts[0]}", cure=cure)
     file = PurePosixPath(parts[1])
     project.file(kind, file.stem)
-    if file.stem not in listed:
+    if kind == "table" and is_of_every_suite(project.table(file.stem)):
+        _at_short_path(project, suite_name, file.stem)
+    elif file.stem not in listed:
         raise FgvcError(
             f"the suite '{name}' has no {kind} '{file.stem}'",
             file=project.paths.shown(project.file("suite", name)),
@@ -201,6 +222,16 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
             cure=available(kind, list(listed)) + "; or add it to the suite",
         )
     _one_of(file.name, [f"{file.stem}.{suffix}" for suffix in suffixes])
+
+
+def _at_short_path(project: Project, suite_name: str | None, table: str) -> None:
+    if suite_name is not None:
+        raise FgvcError(
+            f"the table '{table}' is the same in every suite",
+            cure=f"ask for {project.paths.shown(project.paths.table(None, table))}.tex",
+        )
+    if project.table(table).kind == "hw_stats" and not project.present_datasets():
+        raise FgvcError("no dataset is here yet", file="data", cure="fgvc data fetch typefaces")
 
 
 def _check_ids(project: Project, parts: tuple[str, ...]) -> None:

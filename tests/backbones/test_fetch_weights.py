@@ -110,7 +110,8 @@ def make(project_factory: ProjectFactory, tmp_path: Path) -> Callable[..., tuple
             **changes,
         }
         project = project_factory(
-            files={"params/weights/w.yaml": description}, settings={"network_timeout_s": 2}
+            files={"params/weights/w.yaml": description},
+            settings={"network_timeout_s": 2, "network_retry_wait_s": 0.01},
         )
         if not in_mirror:
             file.unlink()
@@ -185,18 +186,23 @@ def test_first_digits_of_a_digest_are_enough(make: Make) -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"sha256": "0" * 64}, "its SHA-256 differs"),
-        ({"sha256": None, "md5": "0" * 6}, "its MD5 differs"),
-        ({"bytes": 12}, "bytes instead of 12"),
+        ({"sha256": "0" * 64}, "has another SHA-256 ({sha256} instead of 000000000000…)"),
+        ({"sha256": None, "md5": "0" * 6}, "has another MD5 ({md5} instead of 000000…)"),
+        ({"bytes": 12}, "has {size} bytes instead of 12"),
     ],
 )
 def test_another_file_than_the_registry_names_is_refused(
     make: Make, facts: dict[str, Any], said: str
 ) -> None:
     project, mirror = make(source=facts)
-    with pytest.raises(FgvcError, match="not the file that the registry names") as caught:
+    data = (mirror / "weights/w.npz").read_bytes()
+    with pytest.raises(FgvcError, match=r"w\.npz could not be had: the mirror's file has") as caught:
         fetch_weights(project, "w", mirror)
-    assert said in str(caught.value) and "w.npz" in str(caught.value)
+    digests = {
+        "sha256": hashlib.sha256(data).hexdigest()[:12] + "…",
+        "md5": hashlib.md5(data, usedforsecurity=False).hexdigest()[:12] + "…",
+    }
+    assert said.format(size=len(data), **digests) in str(caught.value)
     assert not project.paths.weights("w").exists() and not project.paths.weights_record("w").exists()
 
 

@@ -182,6 +182,8 @@ def make_small(root: Path) -> Path:
     for part, count in (("train", 4), ("val", 2), ("test", 2)):
         draw(root / "pictures" / part, count, f"{part}-")
     draw(root / "path/to/folder", 6, "")
+    lines = [f"{name}/{number}.png,{name}" for name in CLASSES for number in range(6)]
+    (root / "path/to/folder/labels.csv").write_text("\n".join(["path,label", *lines]))
     (root / "DIR").mkdir()
     with tarfile.open(root / "DIR/toy.tar", "w") as tar:
         tar.add(root / "pictures", arcname=".")
@@ -223,6 +225,7 @@ def make_ready(root: Path) -> tuple[Path, dict[str, tuple[Said, list[str]]]]:
         by_hand("fetch", *(("--mirror", "DIR") if suite == "grocery" else ()), dataset=dataset)
         by_hand("split", dataset=dataset)
         by_hand("stats", dataset=dataset)
+        by_hand("audit_data", dataset=dataset)
         for rate in ("0.001", "0.003") if suite == "quick" else ():
             by_hand("search", lr=rate, **cell)
         by_hand("select_lr", **cell)

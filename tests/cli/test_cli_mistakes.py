@@ -69,7 +69,7 @@ NAMES = [
     ),
     ("fgvc table soat_224", "no table is called 'soat_224'; did you mean 'sota_224'?", "fgvc list tables"),
     ("fgvc figure acc_flops", "did you mean 'acc_vs_flops_", "fgvc list figures"),
-    ("fgvc weights fetch resnet101", "did you mean 'resnet101.a1h_in1k'?", "fgvc list weights"),
+    ("fgvc weights fetch resnet101.a1", "did you mean 'resnet101.a1h_in1k'?", "fgvc list weights"),
     ("fgvc weights fetch tf_eff", "did you mean 'tf_efficientnet_lite0.in1k'?", "fgvc list weights"),
     (
         "fgvc cost vit --backbone vit_bse_patch16_224 --size 224",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,10 @@ from PIL import Image
 from fgvc.config.dataset import Dataset
 from fgvc.config.project import Project
 from fgvc.data.fetch import Fetched, fetch
+from fgvc.data.splits import prepare_splits
+
+#: See the fixture `small`.
+MakeSmall = Callable[..., Project]
 
 CLASSES = ("ant", "bee", "cow")
 PER_CLASS = 5
@@ -116,6 +121,32 @@ class Toy:
         return fetch(Project(self.project.root), "toy", self.mirror, **options)
 
 
+def prepared(project: Project, name: str, mirror: Path) -> dict[str, Any]:
+    """Fetch a dataset and split it; returns ``split.json``."""
+    fetch(project, name, mirror)
+    return prepare_splits(project, name)
+
+
+#: The toy archive, and a place in it to break off.
+DATA = pack(toy_files())
+HALF = len(DATA) // 2
+
+
+def get(toy: Toy) -> Fetched:
+    """A fetch without a mirror."""
+    return fetch(toy.project, "toy")
+
+
+def part(toy: Toy) -> Path:
+    """Where the toy's archive grows."""
+    return toy.project.root / "data/.downloads/toy/toy.tar.part"
+
+
+def put_part(toy: Toy, data: bytes) -> None:
+    part(toy).parent.mkdir(parents=True, exist_ok=True)
+    part(toy).write_bytes(data)
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -133,6 +164,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.owner.ranges.append(self.headers.get("Range"))
+        self.server.owner.asked.append((time.monotonic(), self.path))
         self.server.owner.behave(self)
 
     def log_message(self, *_: object) -> None:
@@ -146,18 +178,24 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def send_range(self, data: bytes) -> None:
-        """The rest of ``data`` from where the request's Range begins, or all of it."""
-        wanted = self.headers.get("Range")
-        if not wanted:
-            return self.send(data)
-        start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
+    def answer(self, status: int, data: bytes = b"", **headers: object) -> None:
+        """Any answer; underscores in the names of headers stand for hyphens."""
+        self.send_response(status)
+        given = {name.replace("_", "-"): str(value) for name, value in headers.items()}
+        for name, value in {"Content-Length": str(len(data)), **given}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data[start:])
-        return None
+        self.wfile.write(data)
+
+    def send_range(self, data: bytes, **headers: object) -> None:
+        """The rest of ``data`` from where the request's Range begins, or all of it; as If-Range says."""
+        wanted = self.headers.get("Range")
+        only_if = self.headers.get("If-Range")
+        if not wanted or (only_if and only_if != headers.get("ETag", only_if)):
+            return self.answer(200, data, **headers)
+        start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        whole = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        return self.answer(206, data[start:], Content_Range=whole, **headers)
 
 
 class HTTPServer(ThreadingHTTPServer):
@@ -170,8 +208,18 @@ class HTTPServer(ThreadingHTTPServer):
 
 @dataclass
 class Server:
-    """Answers every request with ``behave``; ``ranges`` are the Range headers seen."""
+    """Answers every request with ``behave``.
+
+    Attributes:
+        ranges: the Range headers seen.
+        asked: when and for what, one a request.
+    """
 
     url: str
     behave: Callable[[Handler], None]
     ranges: list[str | None] = field(default_factory=list)
+    asked: list[tuple[float, str]] = field(default_factory=list)
+
+    def in_turn(self, *behaviours: Callable[[Handler], None]) -> None:
+        """Answer the first request with the first, the next with the next, and then with the last again."""
+        self.behave = lambda handler: behaviours[min(len(self.asked), len(behaviours)) - 1](handler)

@@ -139,3 +139,71 @@ def test_an_encrypted_zip_says_so(box: Callable[[bytes], Path], tmp_path: Path) 
     data[data.index(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(FgvcError, match="encrypted"):
         unpack(box(bytes(data)), tmp_path / "out")
+
+
+# --- in parts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [gzip.compress(pack(FILES)), zip_of(FILES)], ids=["tgz", "zip"])
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+def test_an_archive_in_parts_is_read_as_one(tmp_path: Path, whole: bytes, size: int) -> None:
+    parts = []
+    for number, start in enumerate(range(0, len(whole), size)):
+        parts.append(tmp_path / f"x.{number:04}")
+        parts[-1].write_bytes(whole[start : start + size])
+    assert tree(unpack(parts, tmp_path / "out")) == FILES
+
+
+def test_parts_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(pack({"a": bytes(range(256)) * 99}))
+    (tmp_path / "aa").write_bytes(whole[:100])
+    (tmp_path / "ab").write_bytes(whole[100:])
+    with pytest.raises(FgvcError, match="neither a tar nor a zip"):
+        unpack([tmp_path / "ab", tmp_path / "aa"], tmp_path / "out")
+
+
+# --- names ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Löwe/Äffchen.jpg", "鳥/雀.jpg", "a b/ c.jpg", "-rf", "x" * 200 + "/y.jpg"])
+@pytest.mark.parametrize("wrap", [pack, zip_of], ids=["tar", "zip"])
+def test_unusual_names_are_kept(
+    box: Callable[[bytes], Path], tmp_path: Path, wrap: Callable[[dict[str, bytes]], bytes], name: str
+) -> None:
+    assert tree(unpack(box(wrap({name: b"x"})), tmp_path / "out")) == {name: b"x"}
+
+
+def test_names_that_are_no_utf_8_are_refused(box: Callable[[bytes], Path], tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", encoding="latin-1", format=tarfile.USTAR_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("L\xf6we.jpg"))
+    with pytest.raises(FgvcError, match="not UTF-8"):
+        unpack(box(out.getvalue()), tmp_path / "out")
+
+
+def test_a_name_that_no_disk_takes_is_an_error(box: Callable[[bytes], Path], tmp_path: Path) -> None:
+    with pytest.raises(FgvcError, match="cannot unpack: File name too long"):
+        unpack(box(pack({"x" * 300: b"x"})), tmp_path / "out")
+
+
+# --- bombs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_the_memory_is_refused(
+    box: Callable[[bytes], Path], tmp_path: Path, kind: bytes
+) -> None:
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, 8 << 30
+    with pytest.raises(FgvcError, match="a header of 8589934592 bytes"):
+        unpack(box(header.tobuf(tarfile.GNU_FORMAT) + bytes(4096)), tmp_path / "out")
+
+
+def test_what_a_header_says_of_its_size_does_not_count(box: Callable[[bytes], Path], tmp_path: Path) -> None:
+    """A zip whose directory speaks of one byte and that holds four millions."""
+    data = zip_of({"a": bytes(4 << 20)})
+    lie = data.replace((4 << 20).to_bytes(4, "little"), (1).to_bytes(4, "little"))
+    assert lie != data
+    with pytest.raises(FgvcError):
+        unpack(box(lie), tmp_path / "out", limits=Limits(total_bytes=1 << 20))
+    assert sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.is_file()) <= 1 << 20

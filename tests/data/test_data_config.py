@@ -11,6 +11,24 @@ from datakit import toy_yaml
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
 
+NAMES = {
+    "kind": "file_names",
+    "pattern": "(?P<class>[0-9]+)_(?P<part>[a-z]+)[.]png",
+    "part_names": {"a": "train_val", "b": "test"},
+}
+NUMBERS = {
+    "kind": "mat_numbers",
+    "labels": "l.mat",
+    "split": "s.mat",
+    "variables": {"train_val": "a", "test": "b"},
+    "path": "{:05d}.jpg",
+}
+PUBLISHED = {
+    "said_by": "x",
+    "url": "https://x/{}",
+    "mirror_folder": "splits/x",
+    "lists": ["train_val", "test"],
+}
 LISTS = {"kind": "lists", "lists": {"train_val": "a", "test": "b"}}
 
 
@@ -36,6 +54,18 @@ def archive(**download: object) -> dict[str, Any]:
         ({"source": archive(urls=["ftp://x"])}, "urls"),
         ({"source": {"kind": "generated", "generator": "typefaces", "counts": {"test": 1}}}, "needs 'train'"),
         ({"layout": {"kind": "generated"}}, "generated source goes with"),
+        ({"layout": LISTS | {"lists": {"train_val": [], "test": "b"}}}, "a part without a file"),
+        ({"layout": LISTS | {"classes_by_name": True}}, "needs a classes_file"),
+        ({"layout": NAMES | {"pattern": "(?P<class>"}}, "no regular expression"),
+        ({"layout": NAMES | {"pattern": "(?P<class>x)"}}, "needs the groups"),
+        ({"layout": NAMES | {"part_names": {"a": "val"}}}, "neither 'train' nor 'train_val'"),
+        ({"layout": NUMBERS | {"path": "image.jpg"}}, "must hold one number"),
+        ({"layout": NUMBERS | {"path": "{:05d}{0.real}"}}, "must hold one number"),
+        ({"layout": NUMBERS, "split": {"provenance": "ours"}}, "needs a train_fraction"),
+        ({"published": PUBLISHED | {"lists": ["train_val"]}}, "does not name 'test'"),
+        ({"published": PUBLISHED | {"url": "https://x/lists"}}, "url"),
+        ({"published": PUBLISHED | {"classes_file": "../c.csv"}}, "classes_file"),
+        ({"published": PUBLISHED, "source": {"kind": "folder", "path": "x"}}, "goes with an archive source"),
     ],
 )
 def test_impossible(project_factory: Callable[..., Project], changes: dict[str, Any], says: str) -> None:

@@ -85,7 +85,10 @@ def test_the_number_of_classes_must_be_as_declared(
 def test_before_the_fetch_the_cure_is_the_fetch(toy: Toy) -> None:
     with pytest.raises(FgvcError) as caught:
         read_layout(toy.project, "toy")
-    assert caught.value.cure == "fgvc data fetch toy"
+    assert caught.value.cure.splitlines() == [
+        "fgvc data fetch toy",
+        "or, where they are tracked: dvc pull",
+    ]
 
 
 def test_one_image_with_two_classes(make_toy: Callable[..., Toy]) -> None:

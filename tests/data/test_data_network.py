@@ -8,43 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from datakit import Handler, Server, Toy, list_text, pack, sha256, toy_files, toy_yaml
+from datakit import DATA, HALF, Handler, Server, Toy, get, list_text, part, put_part, toy_files, toy_yaml
 
-from fgvc.data.fetch import Fetched, fetch
+from fgvc.data.fetch import fetch
 from fgvc.errors import FgvcError
 from fgvc.provenance.digests import split_sha256
-
-DATA = pack(toy_files())
-HALF = len(DATA) // 2
-
-
-@pytest.fixture
-def online(make_toy: Callable[..., Toy], server: Server) -> Callable[..., Toy]:
-    """The toy dataset with a URL and no mirror; keyword arguments go to the download's entry."""
-
-    def make(**download: object) -> Toy:
-        facts: dict[str, object] = {"file": "toy/toy.tar", "urls": [server.url], "sha256": sha256(DATA)}
-        toy = make_toy(source={"kind": "archive", "downloads": [facts | download]})
-        toy.archive.unlink()
-        return toy
-
-    return make
-
-
-def get(toy: Toy) -> Fetched:
-    return fetch(toy.project, "toy")
-
-
-def part(toy: Toy) -> Path:
-    return toy.project.root / "data/.downloads/toy/toy.tar.part"
-
-
-def put_part(toy: Toy, data: bytes) -> None:
-    part(toy).parent.mkdir(parents=True, exist_ok=True)
-    part(toy).write_bytes(data)
 
 
 def test_plain(online: Callable[..., Toy], server: Server) -> None:
@@ -188,11 +158,28 @@ def silence(handler: Handler) -> None:
         (lambda h: h.send_error(404), "answers 404"),
         (lambda h: h.send_error(503), "answers 503"),
         (lambda h: h.send(b"", claim=len(DATA)), "ended after 0 of"),
+        (lambda h: h.send(DATA, claim=HALF), "another SHA-256"),
+        (
+            lambda h: h.answer(200, b"ffff\r\nhalf a chunk", Transfer_Encoding="chunked"),
+            "ended before the file",
+        ),
         (lambda h: h.wfile.write(b"what?\r\n\r\n"), "not reachable"),
         (silence, "does not answer within 0.5 s"),
         (drip, "sent only"),
     ],
-    ids=["html", "digest", "empty", "404", "503", "nothing", "no http", "silence", "drip"],
+    ids=[
+        "html",
+        "digest",
+        "empty",
+        "404",
+        "503",
+        "nothing",
+        "length too short",
+        "torn chunk",
+        "no http",
+        "silence",
+        "drip",
+    ],
 )
 def test_what_cannot_be_had_says_why_and_what_to_do(
     online: Callable[..., Toy], server: Server, behave: Callable[[Handler], None], says: str

@@ -24,6 +24,14 @@ INSTEAD = {
         "snakemake -n -q -- results/grocery/tables/sota_224.tex",
         "needs the photographs and half an hour",
     ),
+    "snakemake --cores 2 -- track": (
+        "snakemake --cores 2 -- results/splits/typefaces/split.json && fgvc track",
+        "takes minutes; tests/workflow/test_workflow_dvc.py runs it",
+    ),
+    "cd ../another-clone && dvc pull && snakemake -n": (
+        "cd ../another-clone && dvc pull && snakemake -n -- results/splits/typefaces/split.json",
+        "of the default suite, only the dataset is made here",
+    ),
     "fgvc pretrain": ("fgvc pretrain --help", "needs Debian's font packages and half an hour"),
     "fgvc pretrain --faces-limit 10 --renders 6 --epochs 2 --output results/try": (
         "fgvc pretrain --help",
@@ -38,7 +46,8 @@ HEADING_WITH_FILE = re.compile(r"^#+ .*`([\w./]+\.(?:py|yaml))`\s*$", re.M)
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a clone has, with few pictures and one epoch, so that commands end soon."""
-    root = tmp_path_factory.mktemp("checkout")
+    root = tmp_path_factory.mktemp("checkout") / "fgvc-bench"
+    root.mkdir()
     for name in ("fgvc", "snakemake_logger_plugin_fgvc", "params", "rules", "profiles", "workflow"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "environment.yml", "pyproject.toml"):
@@ -47,12 +56,22 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _edit(root / "params/datasets/typefaces.yaml", r"^  tree_sha256: .*$", "")
     _edit(root / "params/datasets/typefaces.yaml", r"^expected:\n(  .*\n)*", "")
     _edit(root / "params/recipes/quick.yaml", r"^epochs: \d+", "epochs: 1")
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    for name in ("config", ".gitignore", "plots"):
+        source, target = ROOT / ".dvc" / name, root / ".dvc" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    _run(root, "git init -q && git config user.name T && git config user.email t@t", "the fixture")
+    _run(root, "git add -A && git commit -qm 'The project'", "the fixture")
     rng = np.random.default_rng(0)
     for label in ("owl", "tit", "jay"):
         for number in range(6):
             path = root / "path/to/folder" / label / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (64, 48, 3), dtype=np.uint8)).save(path)
+    lines = [f"{label}/{number}.jpg,{label}" for label in ("owl", "tit", "jay") for number in range(6)]
+    (root / "path/to/folder/labels.csv").write_text("\n".join(["path,label", *lines]))
     return root
 
 
@@ -87,7 +106,8 @@ def _run(root: Path, command: list[str] | str, page: str) -> None:
 def test_the_commands_of_a_page_run(checkout: Path, page: str) -> None:
     text = (ROOT / page).read_text()
     files = {m.end(): m.group(1) for m in HEADING_WITH_FILE.finditer(text)}
-    (checkout / "params/datasets/my_photos.yaml").unlink(missing_ok=True)
+    for name in ("my_photos", "my_table"):
+        (checkout / f"params/datasets/{name}.yaml").unlink(missing_ok=True)
     for block in BLOCK.finditer(text):
         language, body = block.groups()
         named = [path for end, path in files.items() if text[end : block.start()].strip() == ""]

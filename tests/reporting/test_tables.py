@@ -66,6 +66,7 @@ def test_tidy_csv(full_bench) -> None:
         "published_mean",
         "published_std",
         "published_state",
+        "pretraining_overlap",
     ]
     assert rows[0]["published_mean"] == rows[0]["published_state"] == "", "nothing was published for it"
     assert [r["method"] for r in rows] == ["a", "b"]
@@ -110,6 +111,62 @@ def test_whose_split_and_what_pretraining_saw(bench: BenchT) -> None:
     assert "<sup>a</sup> Birds: the split is ours" in text
     assert "<sup>c</sup> Dogs shares images with imagenet-1k, seen in pre-training by SEEN (ViT-Pico)" in text
     assert "SCRATCH (ViT-Pico): read" not in text
+    latex = table_text(bench, ".tex")
+    assert r"Dogs\textsuperscript{c} &" in latex and "Dogs shares images with imagenet-1k, seen in" in latex
+    rows = list(csv.DictReader(io.StringIO(table_text(bench, ".csv"))))
+    seen = {(r["dataset"], r["method"]): r["pretraining_overlap"] for r in rows}
+    assert seen[("dogs", "seen")] == seen[("birds", "seen")] == "imagenet-1k"
+    assert seen[("dogs", "scratch")] == seen[("birds", "scratch")] == ""
+
+
+def test_every_overlap_that_is_told(bench: BenchT) -> None:
+    bench.dataset("dogs", pretraining_overlap=["imagenet-1k", "ImageNet-21k", "lvd-142m"])
+    bench.weights("w", ["imagenet-21k", "imagenet-1k"])
+    bench.method("seen", weights="w")
+    bench.metrics("dogs", "seen", 1, status="ok", top1_pct=50.0)
+    bench.suite(["dogs"], ["seen"], [1])
+    text = table_text(bench, ".md")
+    assert "| Dogs<sup>a,b</sup> |" in text and "lvd-142m" not in text
+    (row,) = csv.DictReader(io.StringIO(table_text(bench, ".csv")))
+    assert row["pretraining_overlap"] == "imagenet-1k;ImageNet-21k"
+
+
+PARTS = {"train": False, "val": False, "train_val": True, "test": True}
+OURS = {part: {"matches_expected": matches} for part, matches in PARTS.items()}
+LISTS = {"said_by": "x", "url": "https://x/{}", "mirror_folder": "x", "lists": ["train_val", "test"]}
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({"provenance": "published", "parts": {}}, None),
+        ({"provenance": "official", "parts": {}}, None),
+        ({"provenance": "ours", "parts": {}}, "the split is ours, neither official nor published."),
+        (
+            {"provenance": "ours", "parts": OURS},
+            "the split is ours, but train_val and test are as published.",
+        ),
+        ({"provenance": "unverified", "parts": {}}, "its digests are not all known."),
+        (None, "whose split it is is not recorded here (results/splits/birds/split.json)."),
+    ],
+)
+def test_the_table_says_whose_split_was_found_and_not_what_was_claimed(
+    bench: BenchT, record: dict[str, object] | None, says: str | None
+) -> None:
+    source = {"kind": "archive", "downloads": [{"file": "birds.tar"}]}
+    bench.dataset("birds", source=source, layout={"kind": "class_folders"}, published=LISTS)
+    bench.method("plain")
+    bench.metrics("birds", "plain", 1, status="ok", top1_pct=50.0)
+    bench.suite(["birds"], ["plain"], [1])
+    if record is not None:
+        path = bench.root / "results/splits/birds/split.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record))
+    text = table_text(bench, ".md")
+    if says is None:
+        assert "split is" not in text and "Birds<sup>" not in text
+    else:
+        assert "| Birds<sup>a</sup> |" in text and says in text.replace("\\_", "_")
 
 
 @pytest.fixture
