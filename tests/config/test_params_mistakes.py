@@ -17,9 +17,8 @@ ProjectFactory = Callable[..., Project]
 COPY = [
     "datasets/typefaces",
     "datasets/cub",
-    "methods/vit_pico",
-    "methods/glsim_pico",
     "methods/cnn_lite0",
+    *(f"methods/{m}_pico" for m in ["vit", "transfg", "ffvt", "simtrans", "glsim"]),
     "recipes/quick",
     "suites/quick",
     "weights/tf_efficientnet_lite0.in1k",

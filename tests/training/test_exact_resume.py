@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from trainkit import MOMENTS, RATE, SIZE, Fate, Moment, exact_files, finish, run_dir, spec_of, start, train
 
@@ -205,6 +206,8 @@ def test_a_second_writer_waits_and_then_finds_the_result(
     log = project.root / "log-plain"
     holder = f"is under way in process {first.pid} on host {socket.gethostname()}"
     wait_for(lambda: holder in log.read_text())
+    # A signal to go on that comes before the one to stop would be lost.
+    wait_for(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED)
     os.kill(first.pid or 0, signal.SIGCONT)
     assert finish(first, project).code == 0
     ended = finish(second, project)
