@@ -194,3 +194,10 @@ def test_the_plan_of_a_finished_suite(ready: Path) -> None:
     for kind in ("fetch", "split", "search", "select_lr", "train", "evaluate", "cost"):
         assert plan["jobs"][kind]["to_do"] == 0 and plan["jobs"][kind]["done"] > 0, kind
     assert "nothing left to train" in fgvc(ready, "plan", "quick").check().out
+
+
+def test_a_method_is_described_as_it_was_written(shipped: Path) -> None:
+    """Lines of its text stay lines, without quotes or escapes."""
+    text = fgvc(shipped, "describe", "transfg").check().out
+    assert "about: |-\n  All blocks but the last see every token" in text
+    assert "\\n" not in text and "patch_stride: 12" in text

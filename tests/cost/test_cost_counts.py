@@ -16,7 +16,14 @@ from fgvc.backbones.features import FeatureBackbone
 from fgvc.backbones.timm_models import VisionTransformer, build_timm, parameter_count
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.config.project import Project
-from fgvc.cost import closed_form, count_dispatch, count_fvcore, quick_macs, register_handler
+from fgvc.cost import (
+    closed_form,
+    count_dispatch,
+    count_fvcore,
+    count_products,
+    quick_macs,
+    register_handler,
+)
 from fgvc.cost.operators import DATA_MOVEMENT, KINDS, is_product, name_of
 from fgvc.errors import FgvcError
 from fgvc.methods import Method, MethodOutput, registered
@@ -230,6 +237,12 @@ def test_meta_and_cpu_give_the_same_count() -> None:
 
 
 # --- attention ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["cnn", "cal"])
+def test_products_alone_are_the_headline_count(method: str) -> None:
+    model = _on_meta(method, "resnet18", classes=10)
+    assert count_products(model, 224) == count_dispatch(model, 224).macs
 
 
 def _set_fused(model: Method, fused: bool) -> Method:
