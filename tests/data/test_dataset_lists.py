@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,7 @@ def test_published_lists_of_the_user_s_folder_count_where_their_digests_are_righ
     if packed:
         archive_file.replace(mine / archive_file.name)
     else:
-        with tarfile.open(archive_file) as held:
-            held.extractall(mine, filter="data")
+        shutil.unpack_archive(archive_file, mine)
         archive_file.unlink()
     fetched = fetch(project, "cub", local=mine)
     record = prepare_splits(project, "cub")
