@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SIDEWAYS = {
     ("training", "evaluation"),  # a search evaluates its candidates
     ("pretraining", "training"),  # the same resume states and the same progress line
+    ("audit", "reporting"),  # tables are made again and compared; an audit's own report is printed alike
     ("config", "provenance"),
 }
 #: ``import fgvc`` offers names from everywhere, but only when they are asked for.

@@ -13,7 +13,8 @@ from fgvc.config.base import Model, ModelT, load_model, validate
 from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
 from fgvc.config.paths import Paths
-from fgvc.config.published import Published, PublishedAccuracies, PublishedCosts
+from fgvc.config.published import PublishedAccuracies, PublishedCosts
+from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
@@ -194,8 +195,10 @@ class Project:
 
     def published(self, name: str) -> Published:
         """A published table. Raises UnknownNameError for a dataset or variant of ours that does not exist."""
-        found: Published = self._tagged("published", name, PublishedAccuracies, PublishedCosts)
-        if isinstance(found, PublishedAccuracies):
+        found: Published = self._tagged(
+            "published", name, PublishedAccuracies, PublishedCosts, PublishedRecords
+        )
+        if not isinstance(found, PublishedCosts):
             for row, printed in found.rows.items():
                 if printed.dataset is not None:
                     self._named("dataset", printed.dataset, "published", name, ("rows", row, "dataset"))

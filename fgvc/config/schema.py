@@ -12,6 +12,7 @@ from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
 from fgvc.config.project import Project
 from fgvc.config.published import PublishedAccuracies, PublishedCosts
+from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
@@ -34,7 +35,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "weights": (Weights,),
     "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable),
     "figure": (CostFigure, PublishedFigure),
-    "published": (PublishedAccuracies, PublishedCosts),
+    "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 
 
