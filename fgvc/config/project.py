@@ -18,7 +18,9 @@ from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
+    ComparisonsTable,
     CostFigure,
+    CriticalDifferenceFigure,
     DatasetsTable,
     PublishedFigure,
     PublishedTable,
@@ -45,7 +47,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | PublishedFigure
+Figure = CostFigure | CriticalDifferenceFigure | PublishedFigure
 
 
 @dataclass(frozen=True)
@@ -185,12 +187,13 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        table: Table = self._tagged("table", name, AccuracyTable, SizeTable, DatasetsTable, PublishedTable)
+        models = (AccuracyTable, ComparisonsTable, SizeTable, DatasetsTable, PublishedTable)
+        table: Table = self._tagged("table", name, *models)
         return table
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure)
+        figure: Figure = self._tagged("figure", name, CostFigure, CriticalDifferenceFigure, PublishedFigure)
         return figure
 
     def published(self, name: str) -> Published:

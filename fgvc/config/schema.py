@@ -16,7 +16,9 @@ from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
+    ComparisonsTable,
     CostFigure,
+    CriticalDifferenceFigure,
     DatasetsTable,
     PublishedFigure,
     PublishedTable,
@@ -33,8 +35,8 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable),
-    "figure": (CostFigure, PublishedFigure),
+    "table": (AccuracyTable, ComparisonsTable, SizeTable, DatasetsTable, PublishedTable),
+    "figure": (CostFigure, CriticalDifferenceFigure, PublishedFigure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 

@@ -72,6 +72,16 @@ class AccuracyTable(Model):
     )
 
 
+class ComparisonsTable(Model):
+    """Every pair of methods on every dataset: difference, tests, and a verdict."""
+
+    kind: Literal["comparisons"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+
+
 class PublishedTable(Model):
     """A published table from its records: averages recomputed, disagreements marked, costs recounted."""
 
@@ -101,7 +111,7 @@ class DatasetsTable(Model):
     caption: str
 
 
-Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable
+Table = AccuracyTable | ComparisonsTable | SizeTable | DatasetsTable | PublishedTable
 
 
 def is_of_every_suite(table: Table) -> bool:
@@ -113,6 +123,16 @@ class CostFigure(Model):
     """Accuracy against the cost of one image's inference."""
 
     kind: Literal["accuracy_vs_cost"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+
+
+class CriticalDifferenceFigure(Model):
+    """Methods by their average rank over a suite's datasets, with Nemenyi's critical difference."""
+
+    kind: Literal["critical_difference"]
     title: str
     caption: str
     image_size: ImageSize

@@ -68,11 +68,12 @@ def seeds_p_value(first: Sequence[float], second: Sequence[float]) -> float:
     1, which decides nothing, where a method has one run, or where no run differs from its sisters: then
     nothing is known of the spread.
     """
-    from scipy.stats import ttest_ind
+    from scipy.stats import ttest_ind_from_stats
 
     if min(len(first), len(second)) < 2 or np.ptp(first) + np.ptp(second) < 1e-12:
         return 1.0
-    return float(ttest_ind(first, second, equal_var=False).pvalue)
+    one, other = ((np.mean(runs), np.std(runs, ddof=1), len(runs)) for runs in (first, second))
+    return float(ttest_ind_from_stats(*one, *other, equal_var=False).pvalue)
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def compare_methods(methods: Mapping[str, Scored], *, alpha: float = ALPHA) -> l
         pairs, boots, tables, over_seeds, corrected, strict=True
     ):
         seeds = min(len(methods[a].runs), len(methods[b].runs))
-        decision, reason = decide(boot.difference, boot_holm, p, both_holm, seeds, alpha=alpha)
+        decision, reason = decide(boot.difference, boot.p_value, p, both_holm, seeds, alpha=alpha)
         found.append(
             Pair(
                 first=a,
@@ -169,9 +170,8 @@ def decide(
     """The verdict on a pair and, in words, what it lacks when it is inconclusive (see `compare_methods`).
 
     Args:
-        images_p: of the paired bootstrap, corrected.
-        seeds_p: of Welch's test, as it is.
-        both_holm: the larger of the two p-values, corrected; it alone decides.
+        images_p, seeds_p: of the paired bootstrap and of Welch's test, as they are.
+        both_holm: the larger of the two, corrected; it alone decides.
         seeds: the smaller number of runs of the two methods.
     """
     if both_holm < alpha:
@@ -182,4 +182,4 @@ def decide(
         return "inconclusive", "the images do not tell them apart"
     if seeds_p >= alpha:
         return "inconclusive", f"{seeds} seeds do not tell them apart"
-    return "inconclusive", f"{seeds} seeds do not tell them apart after Holm's correction"
+    return "inconclusive", "neither do so clearly enough for so many pairs (Holm's correction)"

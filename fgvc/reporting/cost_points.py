@@ -10,6 +10,7 @@ import numpy as np
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import Metric
+from fgvc.evaluation.pareto import front
 from fgvc.evaluation.statistics import spread
 from fgvc.provenance.files import read_json
 from fgvc.reporting.cells import CellTable, average, gather, require_runs
@@ -90,11 +91,8 @@ def cost_points(
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
     """The methods that no other beats in both accuracy and cost, cheapest first."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.macs_g, -p.accuracy_pct)):
-        if not front or point.accuracy_pct > front[-1].accuracy_pct:
-            front.append(point)
-    return front
+    by_method = {p.method: p for p in points}
+    return [by_method[m] for m in front({p.method: (p.accuracy_pct, p.macs_g) for p in points})]
 
 
 def _point(cells: CellTable, heading: Heading, mean: float, costs: tuple[float, float]) -> Point:

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from fgvc.config.project import Project
-from fgvc.config.suite import CostFigure, PublishedFigure
+from fgvc.config.suite import CostFigure, CriticalDifferenceFigure, PublishedFigure
 from fgvc.provenance.files import atomic_path
 from fgvc.reporting.accuracy_table import METRIC_NAMES
 from fgvc.reporting.cost_axes import (
@@ -24,6 +24,7 @@ from fgvc.reporting.cost_axes import (
     set_scales,
 )
 from fgvc.reporting.cost_points import CostPoints, cost_points
+from fgvc.reporting.critical_difference import draw_ranking, read_ranking
 from fgvc.reporting.marks import group_styles
 from fgvc.reporting.published_figure import draw_published, published_points
 from fgvc.reporting.published_table import read_published
@@ -58,6 +59,9 @@ def write_figure(
     with house_style():
         if isinstance(config, PublishedFigure):
             drawn, is_partial = _published(project, config, target, allow_missing)
+        elif isinstance(config, CriticalDifferenceFigure):
+            ranking = read_ranking(project, suite_name, config, target, allow_missing=allow_missing)
+            drawn, is_partial = draw_ranking(ranking, config), ranking.is_partial
         else:
             drawn, is_partial = _of_suite(project, suite_name, config, target, allow_missing)
         partial = whole.with_name(f"{whole.name}.partial")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable
+from fgvc.config.suite import AccuracyTable, ComparisonsTable, DatasetsTable, PublishedTable
 from fgvc.provenance.files import write_text
-from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table
+from fgvc.reporting import accuracy_table, comparisons_table, datasets_table, published_table, size_table
 from fgvc.reporting.cells import collect
 from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
@@ -54,6 +54,15 @@ def read_table(
             accuracy_table.accuracy_csv(project, cells, published),
         )
     target = project.paths.shown(_with_suffix(project.paths.table(suite_path, table), ".tex"))
+    if isinstance(config, ComparisonsTable):
+        compared = comparisons_table.read_comparisons(
+            project, suite_name, config, target, allow_missing=allow_missing
+        )
+        return Contents(
+            comparisons_table.comparisons_grid(project, table, config, compared),
+            comparisons_table.tidy_records(compared),
+            comparisons_table.comparisons_csv(compared),
+        )
     if isinstance(config, PublishedTable):
         shown = published_table.read_published(project, config, target, allow_missing=allow_missing)
         return Contents(

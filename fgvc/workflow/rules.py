@@ -20,6 +20,8 @@ from fgvc.config.project import Project
 from fgvc.config.stages import version
 from fgvc.config.suite import (
     AccuracyTable,
+    ComparisonsTable,
+    CriticalDifferenceFigure,
     DatasetsTable,
     PublishedFigure,
     PublishedTable,
@@ -136,7 +138,7 @@ class Rules:
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
-        if isinstance(table, AccuracyTable):
+        if isinstance(table, AccuracyTable | ComparisonsTable):
             return self.metrics_of(suite, table.image_size)
         if isinstance(table, DatasetsTable):
             return []
@@ -148,6 +150,8 @@ class Rules:
         figure = self.project.figure(name)
         if isinstance(figure, PublishedFigure):
             return self.published_costs(figure)
+        if isinstance(figure, CriticalDifferenceFigure):
+            return self.metrics_of(suite, figure.image_size)
         return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
 
     def published_costs(self, shown: PublishedTable | PublishedFigure) -> list[str]:
