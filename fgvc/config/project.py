@@ -25,6 +25,7 @@ from fgvc.config.suite import (
     SizeTable,
     Suite,
     Table,
+    ThroughputFigure,
     is_of_every_suite,
 )
 from fgvc.config.yaml_source import KeyPath, YamlSource, read_yaml
@@ -44,7 +45,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | PublishedFigure
+Figure = CostFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class Project:
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure)
+        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure, ThroughputFigure)
         return figure
 
     def published(self, name: str) -> Published:

@@ -22,6 +22,7 @@ from fgvc.config.suite import (
     Settings,
     SizeTable,
     Suite,
+    ThroughputFigure,
 )
 from fgvc.provenance.files import write_text
 
@@ -33,7 +34,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "dataset": (Dataset,),
     "weights": (Weights,),
     "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable),
-    "figure": (CostFigure, PublishedFigure),
+    "figure": (CostFigure, PublishedFigure, ThroughputFigure),
     "published": (PublishedAccuracies, PublishedCosts),
 }
 
