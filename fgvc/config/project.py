@@ -28,6 +28,7 @@ from fgvc.config.suite import (
     SizeTable,
     Suite,
     Table,
+    ThroughputFigure,
     is_of_every_suite,
 )
 from fgvc.config.yaml_source import KeyPath, YamlSource, read_yaml
@@ -47,7 +48,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | CriticalDifferenceFigure | PublishedFigure
+Figure = CostFigure | CriticalDifferenceFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,8 @@ class Project:
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, CriticalDifferenceFigure, PublishedFigure)
+        models = (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure)
+        figure: Figure = self._tagged("figure", name, *models)
         return figure
 
     def published(self, name: str) -> Published:

@@ -25,6 +25,7 @@ from fgvc.config.suite import (
     Settings,
     SizeTable,
     Suite,
+    ThroughputFigure,
 )
 from fgvc.provenance.files import write_text
 
@@ -36,7 +37,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "dataset": (Dataset,),
     "weights": (Weights,),
     "table": (AccuracyTable, ComparisonsTable, SizeTable, DatasetsTable, PublishedTable),
-    "figure": (CostFigure, CriticalDifferenceFigure, PublishedFigure),
+    "figure": (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 
