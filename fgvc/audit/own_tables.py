@@ -7,12 +7,14 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import zip_longest
 
 from fgvc.audit.context import SuiteContext
 from fgvc.audit.finding import Finding
-from fgvc.audit.own_results import finding
+from fgvc.audit.own_results import finding, results_of
 from fgvc.audit.registry import suite_check
+from fgvc.config.suite import AccuracyTable
 from fgvc.errors import FgvcError
 from fgvc.reporting.latex import to_latex
 from fgvc.reporting.markdown import to_markdown
@@ -20,6 +22,7 @@ from fgvc.reporting.tables import Contents, read_table
 
 #: Signs between cells, where they are no part of a text.
 _PIPE, _AMPERSAND = re.compile(r"(?<!\\)\|"), re.compile(r"(?<!\\)&")
+_NOTE_LETTERS = re.compile(r"<sup>.*?</sup>|\\textsuperscript\{.*?\}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def own_tables(context: SuiteContext) -> Iterator[Finding]:
         except FgvcError as error:
             yield finding("not_checkable", f"table {name}", error.problem, shown)
             continue
+        without = _lacks_predictions(context, name)
         for suffix, text in _texts(contents).items():
             file = base.with_name(base.name + suffix)
             if not file.is_file():
@@ -66,9 +70,22 @@ def own_tables(context: SuiteContext) -> Iterator[Finding]:
             elif contents.grid.partial:
                 why = f"not every result that it shows is here ({contents.grid.partial})"
                 yield finding("not_checkable", f"{shown}{suffix}", why, shown + suffix)
+            elif without and suffix != ".csv":
+                why = "its daggers need predictions, which are not here; its numbers are those of the .csv"
+                yield finding("not_checkable", f"{shown}{suffix}", why, shown + suffix)
             else:
                 written = file.read_bytes().decode("utf-8", errors="replace")
                 yield from compare_texts(f"{shown}{suffix}", suffix, written, text)
+
+
+def _lacks_predictions(context: SuiteContext, name: str) -> bool:
+    """Whether a table of accuracies cannot be tested for † here, as it could where it was made."""
+    config = context.project.table(name)
+    return isinstance(config, AccuracyTable) and any(
+        r.metrics is not None and not r.file("predictions.parquet").is_file()
+        for r in results_of(context, searches=False)
+        if r.cell.size == config.image_size
+    )
 
 
 def _texts(contents: Contents) -> dict[str, str]:
@@ -83,13 +100,21 @@ def compare_texts(shown: str, suffix: str, written: str, again: str) -> Iterator
         yield finding("confirmed", shown, told, shown)
         return
     found = False
-    for one, other in zip_longest(parse(suffix, written), parse(suffix, again)):
+    for one, other in _aligned(parse(suffix, written), parse(suffix, again)):
         for where, left, right in _different(one, other):
             found = True
             why = "the written cell is not what the results give"
             yield finding("contradicted", f"{shown}: {where}", why, shown, left, right)
     if not found:  # ends of lines, say
         yield finding("contradicted", shown, "the file differs in signs that are not shown", shown)
+
+
+def _aligned(written: list[Line], again: list[Line]) -> Iterator[tuple[Line | None, Line | None]]:
+    """Lines that belong together and differ; a line that was taken out or put in moves no other."""
+    matcher = SequenceMatcher(None, [x.text for x in written], [x.text for x in again], autojunk=False)
+    for kind, a, b, c, d in matcher.get_opcodes():
+        if kind != "equal":
+            yield from zip_longest(written[a:b], again[c:d])
 
 
 def _different(one: Line | None, other: Line | None) -> Iterator[tuple[str, str | None, str | None]]:
@@ -99,7 +124,7 @@ def _different(one: Line | None, other: Line | None) -> Iterator[tuple[str, str 
         assert line is not None
         yield f"line {line.number}, {line.row}", one.text if one else None, other.text if other else None
     elif one.text != other.text and len(one.cells) == len(other.cells) and other.columns:
-        place = f"line {one.number}, row {other.row}"
+        place = f"line {one.number}, {other.row}"
         for position, (left, right) in enumerate(zip(one.cells, other.cells, strict=True)):
             if left != right:
                 yield f"{place}, column {other.columns[position]}", left, right
@@ -125,7 +150,7 @@ def parse(suffix: str, text: str) -> list[Line]:
             found.append(Line(number, line, (line,), "text", ()))
         else:
             columns = tuple(h or str(i + 1) for i, h in enumerate(headings))
-            found.append(Line(number, line, cells, repr_of(cells[0]), columns))
+            found.append(Line(number, line, cells, _row_name(cells[0]), columns))
     return found
 
 
@@ -148,10 +173,10 @@ def _csv_lines(text: str) -> list[Line]:
     for number, (line, cells) in enumerate(zip(raw, rows, strict=True), start=1):
         name = "/".join(cells[i] for i in keys if i < len(cells)) or (cells[0] if cells else "")
         columns = headings if len(cells) == len(headings) else ()
-        found.append(Line(number, line, tuple(cells), repr_of(name), columns))
+        found.append(Line(number, line, tuple(cells), _row_name(name), columns))
     return found
 
 
-def repr_of(name: str) -> str:
-    """A row's name in quotation marks."""
-    return f"'{name}'"
+def _row_name(cell: str) -> str:
+    """``row 'Tiny'``, without the letters of its notes."""
+    return f"row '{_NOTE_LETTERS.sub('', cell)}'"
