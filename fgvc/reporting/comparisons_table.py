@@ -114,7 +114,7 @@ def comparisons_grid(project: Project, name: str, config: ComparisonsTable, comp
         headings=_HEADINGS,
         rows=tuple(rows),
         notes=tuple(map(Note, _notes(project, compared, titles))),
-        partial=f"PARTIAL: {len(compared.left_out)} cells are not compared" if compared.is_partial else None,
+        partial=f"PARTIAL: {len(compared.left_out)} cell{'s' if len(compared.left_out) > 1 else ''} not compared" if compared.is_partial else None,
     )
 
 

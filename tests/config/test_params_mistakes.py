@@ -25,6 +25,7 @@ COPY = [
     "weights/resnet101.a1h_in1k",
     "tables/sota_224",
     "tables/hw_stats",
+    "tables/comparisons_224",
     "tables/published_sota_224",
     "figures/acc_vs_flops_224",
     "figures/published_acc_vs_flops_224",
