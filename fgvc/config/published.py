@@ -56,7 +56,8 @@ class Source(Model):
         venue = f", {self.venue}" if self.venue else ""
         doi = f", doi:{self.doi}" if self.doi else ""
         at = f" @{self.commit}" if self.commit else ""
-        asset = f" ({self.asset}{at})" if self.asset else ""
+        there = self.asset or (self.repository if at else None)
+        asset = f" ({there}{at})" if there else ""
         year = f" ({self.year})" if self.year and not self.venue else ""
         return f"{self.paper}{arxiv}{venue}{doi}{year}, {self.table}{asset}"
 

@@ -143,7 +143,7 @@ def _notes(cells: CellTable, config: VersusTable, found: Sequence[Versus]) -> li
         "figure) and never ranked with ours.",
         f"Verdict: two one-sided tests (Welch, from mean, std and n, α = {config.alpha:g}, each by itself) "
         f"against a margin of {config.margin:g} points. equivalent: surely closer than the margin. "
-        "different: not that, and surely not zero. inconclusive: neither, which is what few seeds mostly give.",
+        "different: not that, and surely not zero. inconclusive: neither; few seeds seldom say more.",
         "not comparable: the published number was measured otherwise. test-selected: its checkpoint was "
         "chosen on the test images; ours is the last epoch's.",
         f"{', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
