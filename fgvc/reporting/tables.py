@@ -63,15 +63,7 @@ def read_table(
             published_table.published_csv(shown),
         )
     if isinstance(config, VersusTable):
-        cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
-        beside = versus(project, cells, table, config)
-        if not allow_missing:
-            require_runs(project, cells, target)
-        return Contents(
-            versus_table.versus_grid(project, cells, table, config, beside),
-            versus_table.tidy_records(config, beside),
-            versus_table.versus_csv(config, beside),
-        )
+        return _read_versus(project, suite_name, table, config, None if allow_missing else target)
     if isinstance(config, DatasetsTable):
         return Contents(
             datasets_table.datasets_grid(project, table, config),
@@ -83,6 +75,21 @@ def read_table(
         size_table.size_grid(project, suite_name, table, config, records),
         size_table.tidy_records(records),
         size_table.size_csv(records),
+    )
+
+
+def _read_versus(
+    project: Project, suite_name: str, table: str, config: VersusTable, target: str | None
+) -> Contents:
+    """Published, ours and the difference; with a ``target``, every run must be there."""
+    cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
+    beside = versus(project, cells, table, config)
+    if target is not None:
+        require_runs(project, cells, target)
+    return Contents(
+        versus_table.versus_grid(project, cells, table, config, beside),
+        versus_table.tidy_records(config, beside),
+        versus_table.versus_csv(config, beside),
     )
 
 
