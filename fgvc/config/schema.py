@@ -12,6 +12,7 @@ from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
 from fgvc.config.project import Project
 from fgvc.config.published import PublishedAccuracies, PublishedCosts
+from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
@@ -23,6 +24,7 @@ from fgvc.config.suite import (
     SizeTable,
     Suite,
     ThroughputFigure,
+    VersusTable,
 )
 from fgvc.provenance.files import write_text
 
@@ -33,9 +35,9 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable),
+    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable),
     "figure": (CostFigure, PublishedFigure, ThroughputFigure),
-    "published": (PublishedAccuracies, PublishedCosts),
+    "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 
 
