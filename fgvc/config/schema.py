@@ -26,6 +26,7 @@ from fgvc.config.suite import (
     SizeTable,
     Suite,
     ThroughputFigure,
+    VersusTable,
 )
 from fgvc.provenance.files import write_text
 
@@ -36,7 +37,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, ComparisonsTable, SizeTable, DatasetsTable, PublishedTable),
+    "table": (AccuracyTable, ComparisonsTable, SizeTable, DatasetsTable, PublishedTable, VersusTable),
     "figure": (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }

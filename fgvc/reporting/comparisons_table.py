@@ -43,15 +43,14 @@ class Compared:
 
 
 def read_comparisons(
-    project: Project, suite_name: str, config: ComparisonsTable, target: str, *, allow_missing: bool = False
+    project: Project, suite_name: str, config: ComparisonsTable, target: str | None
 ) -> Compared:
     """The comparisons of a suite at one image size; differences in percentage points.
 
-    Raises FgvcError naming missing runs or predictions and the command that makes ``target``, unless
-    ``allow_missing``.
+    With a ``target``, raises FgvcError naming missing runs or predictions and what makes it.
     """
     cells = gather(project, suite_name, config.image_size, config.metric, decimals=2)
-    if not allow_missing:
+    if target is not None:
         require_runs(project, cells, target)
     pairs: dict[str, list[Pair]] = {}
     left_out: list[tuple[str, str, str]] = []
@@ -65,7 +64,7 @@ def read_comparisons(
                 left_out.append((dataset, method, found))
         pairs[dataset] = compare_methods(scored)
     without = [(d, m) for d, m, why in left_out if why == _NO_PREDICTIONS]
-    if without and not allow_missing:
+    if without and target is not None:
         raise FgvcError(
             f"the predictions of {len(without)} cells are not here: {without[0][0]}/{without[0][1]}",
             file=project.paths.shown(project.paths.root / "results" / "runs"),
@@ -114,7 +113,9 @@ def comparisons_grid(project: Project, name: str, config: ComparisonsTable, comp
         headings=_HEADINGS,
         rows=tuple(rows),
         notes=tuple(map(Note, _notes(project, compared, titles))),
-        partial=f"PARTIAL: {len(compared.left_out)} cell{'s' if len(compared.left_out) > 1 else ''} not compared" if compared.is_partial else None,
+        partial=f"PARTIAL: {len(compared.left_out)} cell{'s' if len(compared.left_out) > 1 else ''} not compared"
+        if compared.is_partial
+        else None,
     )
 
 
