@@ -34,7 +34,7 @@ class Source(Model):
 
     paper: str
     short: str = Field(description="the paper's name in notes and captions")
-    year: int = Field(ge=1990, le=2100)
+    year: int | None = Field(None, ge=1990, le=2100)
     arxiv: str | None = Field(None, pattern=r"^\d{4}\.\d{4,5}$")
     venue: str | None = Field(None, description="journal or conference, with its year")
     doi: str | None = Field(None, pattern=r"^10\.\d{4,}/\S+$")
@@ -57,7 +57,8 @@ class Source(Model):
         doi = f", doi:{self.doi}" if self.doi else ""
         at = f" @{self.commit}" if self.commit else ""
         asset = f" ({self.asset}{at})" if self.asset else ""
-        return f"{self.paper}{arxiv}{venue}{doi} ({self.year}), {self.table}{asset}"
+        year = f" ({self.year})" if self.year else ""
+        return f"{self.paper}{arxiv}{venue}{doi}{year}, {self.table}{asset}"
 
 
 class Protocol(Model):
@@ -78,8 +79,8 @@ class Protocol(Model):
     )
 
     def over(self, general: Protocol) -> Protocol:
-        """This protocol, with what it does not say taken from a more general one."""
-        return general.model_copy(update=self.model_dump(exclude_none=True))
+        """This protocol, with what it does not say taken from a more general one; it may say ``null``."""
+        return general.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
 
 
 class PublishedCell(Model):
