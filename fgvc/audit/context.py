@@ -45,6 +45,14 @@ class PublishedContext:
         """The printed accuracies as tables: no figures, no memories."""
         return score_tables(self.project, self.records)
 
+    def place_of(self, table: str) -> str:
+        """Short name of a file of params/published: ``GLSim, Table 4``."""
+        return self.project.published(table).source.place
+
+    def source_of(self, table: str) -> str:
+        """The same in full."""
+        return self.project.published(table).source.full
+
     @classmethod
     def of(cls, project: Project) -> PublishedContext:
         """All that a project quotes, and the costs that are here."""

@@ -61,12 +61,13 @@ def score_tables(project: Project, records: Sequence[Record]) -> list[ScoreTable
 
 def _table(project: Project, records: list[Record]) -> ScoreTable:
     source = project.published(records[0].table).source
+    names = _column_names(records)
     metric = "" if records[0].metric.endswith("top1") else f" ({records[0].metric})"
     return ScoreTable(
         place=source.place + metric,
         source=source.full,
-        scores=tuple(_score(project, r) for r in records if not _is_average(r)),
-        averages=tuple(_average(records, r) for r in records if _is_average(r)),
+        scores=tuple(_score(project, names, r) for r in records if not _is_average(r)),
+        averages=tuple(_average(records, names, r) for r in records if _is_average(r)),
     )
 
 
@@ -74,11 +75,18 @@ def _is_average(record: Record) -> bool:
     return record.metric.startswith("average_")
 
 
-def _score(project: Project, record: Record) -> Score:
+def _column_names(records: list[Record]) -> dict[str, str]:
+    """How a table's columns are called: as printed, with the column's id where two are printed alike."""
+    titles = {record.column: record.method for record in records}
+    alike = [title for title in titles.values() if list(titles.values()).count(title) > 1]
+    return {column: f"{title} ({column})" if title in alike else title for column, title in titles.items()}
+
+
+def _score(project: Project, names: dict[str, str], record: Record) -> Score:
     protocol = record.protocol
     return Score(
         dataset=record.dataset,
-        method=record.column,
+        method=names[record.column],
         value=printed(record),
         std=None if record.std is None else Printed(record.std, record.decimals),
         images=images_of_test(project, record),
@@ -90,12 +98,12 @@ def _score(project: Project, record: Record) -> Score:
     )
 
 
-def _average(records: list[Record], record: Record) -> Average:
+def _average(records: list[Record], names: dict[str, str], record: Record) -> Average:
     """A printed average; over how many cells where its row says so, or is the table's own average row."""
     count = _COUNT.search(record.dataset)
     own = len({r.row for r in records if r.column == record.column and not _is_average(r)})
     return Average(
-        method=record.column,
+        method=names[record.column],
         value=printed(record),
         std=None if record.std is None else Printed(record.std, record.decimals),
         cells=int(count[1]) if count else own if record.row == AVERAGE else None,
