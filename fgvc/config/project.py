@@ -26,7 +26,9 @@ from fgvc.config.suite import (
     SizeTable,
     Suite,
     Table,
+    VersusTable,
     is_of_every_suite,
+    quoted_by,
 )
 from fgvc.config.yaml_source import KeyPath, YamlSource, read_yaml
 from fgvc.errors import FgvcError, UnknownNameError
@@ -185,8 +187,25 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        table: Table = self._tagged("table", name, AccuracyTable, SizeTable, DatasetsTable, PublishedTable)
+        models = (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable)
+        table: Table = self._tagged("table", name, *models)
+        if isinstance(table, VersusTable):
+            self._only_references(name, table)
         return table
+
+    def _only_references(self, name: str, table: VersusTable) -> None:
+        """What was only remembered is never set beside our numbers."""
+        for position, quoted in enumerate(table.published):
+            found = self.published(quoted)
+            if isinstance(found, PublishedRecords) and not found.has_references:
+                path = self.file("table", name)
+                raise FgvcError(
+                    f"the published table '{quoted}' holds nothing but numbers from memory (evidence: none)",
+                    file=self.paths.shown(path),
+                    line=read_yaml(path).line_of(("published", position)),
+                    key="published",
+                    cure="remove it here: such numbers are listed, and never set beside ours",
+                )
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
@@ -214,6 +233,17 @@ class Project:
         if not isinstance(found, PublishedAccuracies):
             raise FgvcError(
                 f"the published table '{name}' holds no accuracies (kind: {found.kind})",
+                file=self.paths.shown(self.file("published", name)),
+                key="kind",
+            )
+        return found
+
+    def published_selection(self, name: str) -> PublishedCosts:
+        """A published table of selection costs. Raises FgvcError when it is one of another kind."""
+        found = self.published(name)
+        if not isinstance(found, PublishedCosts):
+            raise FgvcError(
+                f"the published table '{name}' holds no costs of choosing regions (kind: {found.kind})",
                 file=self.paths.shown(self.file("published", name)),
                 key="kind",
             )
@@ -247,9 +277,9 @@ class Project:
                     key="kind",
                 )
             found = validate(by_tag[tag], source, shown)
-            published = getattr(found, "published", None)
-            if published is not None:
-                self._named("published", published, kind, name, ("published",))
+            for position, quoted in enumerate(quoted_by(found)):
+                at = ("published",) if isinstance(source.data["published"], str) else ("published", position)
+                self._named("published", quoted, kind, name, at)
             self._cache[kind, name] = found
         return self._cache[kind, name]
 

@@ -36,7 +36,7 @@ class Source(Model):
     short: str = Field(description="the paper's name in notes and captions")
     year: int | None = Field(None, ge=1990, le=2100)
     arxiv: str | None = Field(None, pattern=r"^\d{4}\.\d{4,5}$")
-    venue: str | None = Field(None, description="journal or conference, with its year")
+    venue: str | None = Field(None, description="journal or conference, with the year")
     doi: str | None = Field(None, pattern=r"^10\.\d{4,}/\S+$")
     table: str = Field(description="number of the table, as printed; or where else the number stands")
     repository: str | None = None
@@ -56,8 +56,9 @@ class Source(Model):
         venue = f", {self.venue}" if self.venue else ""
         doi = f", doi:{self.doi}" if self.doi else ""
         at = f" @{self.commit}" if self.commit else ""
-        asset = f" ({self.asset}{at})" if self.asset else ""
-        year = f" ({self.year})" if self.year else ""
+        there = self.asset or (self.repository if at else None)
+        asset = f" ({there}{at})" if there else ""
+        year = f" ({self.year})" if self.year and not self.venue else ""
         return f"{self.paper}{arxiv}{venue}{doi}{year}, {self.table}{asset}"
 
 

@@ -130,6 +130,12 @@ class PublishedRecords(Facts):
         }
         return self.source.model_copy(update={key: text for key, text in said.items() if text})
 
+    @property
+    def has_references(self) -> bool:
+        """Whether any number may be set beside another one: whether someone was seen to have printed it."""
+        pairs = [(name, row) for name, column in self.columns.items() for row in column.cells]
+        return any(self.source_of(*pair).evidence != "none" for pair in pairs)
+
     def variants(self) -> list[str]:
         """Every variant of ours that a column names, each once."""
         named = [v for c in self.columns.values() for v in (c.variant, c.cost_variant) if v]

@@ -23,6 +23,7 @@ from fgvc.config.suite import (
     Settings,
     SizeTable,
     Suite,
+    VersusTable,
 )
 from fgvc.provenance.files import write_text
 
@@ -33,7 +34,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable),
+    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable),
     "figure": (CostFigure, PublishedFigure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }

@@ -82,6 +82,20 @@ class PublishedTable(Model):
     image_size: ImageSize = Field(description="columns of this image size are shown")
 
 
+class VersusTable(Model):
+    """Published, ours and the difference; with a test of equivalence where both have seeds."""
+
+    kind: Literal["versus_published"]
+    title: str
+    caption: str
+    published: list[str] = Field(min_length=1, description="ids in params/published, of any kind")
+    image_size: ImageSize
+    metric: Literal["top1_pct", "top5_pct"] = "top1_pct"
+    decimals: int = Field(2, ge=0, le=4)
+    margin: float = Field(gt=0, description="points: means that are surely closer count as equivalent")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="level of each of the tests")
+
+
 class SizeTable(Model):
     """Heights, widths and aspect ratios of the images."""
 
@@ -101,7 +115,7 @@ class DatasetsTable(Model):
     caption: str
 
 
-Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable
+Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable | VersusTable
 
 
 def is_of_every_suite(table: Table) -> bool:
@@ -127,6 +141,12 @@ class PublishedFigure(Model):
     caption: str
     published: str = Field(description="id in params/published, a table of accuracies")
     image_size: ImageSize = Field(description="columns of this image size are shown")
+
+
+def quoted_by(shown: Model) -> list[str]:
+    """Ids in params/published of what a table or figure shows."""
+    named = getattr(shown, "published", None)
+    return [] if named is None else [named] if isinstance(named, str) else list(named)
 
 
 class Settings(Model):

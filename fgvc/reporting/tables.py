@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable
+from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable, VersusTable
 from fgvc.provenance.files import write_text
-from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table
-from fgvc.reporting.cells import collect
+from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table, versus_table
+from fgvc.reporting.cells import collect, gather, require_runs
 from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
 from fgvc.reporting.markdown import to_markdown
 from fgvc.reporting.printer import DEFAULT_WIDTH, Column, Style, render
 from fgvc.reporting.published_cells import compare
+from fgvc.reporting.versus_cells import versus
 
 SUFFIXES = (".tex", ".md", ".csv")
 
@@ -60,6 +61,16 @@ def read_table(
             published_table.published_grid(table, config, shown),
             published_table.tidy_records(shown),
             published_table.published_csv(shown),
+        )
+    if isinstance(config, VersusTable):
+        cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
+        beside = versus(project, cells, table, config)
+        if not allow_missing:
+            require_runs(project, cells, target)
+        return Contents(
+            versus_table.versus_grid(project, cells, table, config, beside),
+            versus_table.tidy_records(config, beside),
+            versus_table.versus_csv(config, beside),
         )
     if isinstance(config, DatasetsTable):
         return Contents(

@@ -24,7 +24,9 @@ from fgvc.config.suite import (
     PublishedFigure,
     PublishedTable,
     SizeTable,
+    VersusTable,
     is_of_every_suite,
+    quoted_by,
 )
 from fgvc.provenance.digests import value_sha256
 from fgvc.workflow.jobs import suite_jobs
@@ -136,7 +138,7 @@ class Rules:
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
-        if isinstance(table, AccuracyTable):
+        if isinstance(table, AccuracyTable | VersusTable):
             return self.metrics_of(suite, table.image_size)
         if isinstance(table, DatasetsTable):
             return []
@@ -164,8 +166,7 @@ class Rules:
         """Digest of all that a table or figure shows of ``params/``: titles, groups, captions, seeds."""
         project, suite_name = self.project, self.suite(suite)
         config = project.table(name) if kind == "table" else project.figure(name)
-        quoted = getattr(config, "published", None)
-        printed = project.published(quoted).model_dump(mode="json") if quoted else None
+        printed = [project.published(name).model_dump(mode="json") for name in quoted_by(config)]
         if isinstance(config, PublishedTable | PublishedFigure):  # the same in every suite
             return value_sha256([config.model_dump(), printed, version("table")])
         if isinstance(config, DatasetsTable | SizeTable) and is_of_every_suite(config):
