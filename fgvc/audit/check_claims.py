@@ -23,11 +23,12 @@ from fgvc.evaluation.statistics import Interval
     inputs=("params/audit/claims.yaml", "params/published", "results/cost"),
 )
 def claims(context: PublishedContext) -> Iterator[Finding]:
-    """Claims such as a superior trade-off, restated so that they can be checked, on the numbers that the paper
-    itself prints. A method dominates another when it is at least as accurate and as cheap, and better in one;
-    costs are MACs recounted here, or printed throughputs and FLOPs, and accuracies are as printed, give or
-    take their rounding. Confirmed and contradicted are about the restated claim. Not checkable: the costs or
-    numbers are not here, intervals overlap, or the claim is about more than what is printed.
+    """Claims such as a superior trade-off, restated so that they can be checked, on the numbers that the
+    paper itself prints. A method dominates another when it is at least as accurate and as cheap, and better
+    in one; costs are MACs recounted here, or printed throughputs and FLOPs. Accuracies and costs are as printed,
+    give or take their rounding, and what reading a figure may be off by. Confirmed and contradicted are about
+    the restated claim. Not checkable: the costs or numbers are not here, intervals overlap, or the claim is
+    about more than what is printed.
     """
     for claim in read_claims(context.project).claims:
         verdict, published, recomputed, why = _judge(context, claim)
@@ -40,6 +41,9 @@ def claims(context: PublishedContext) -> Iterator[Finding]:
             source=claim.wording,
         )
 
+
+#: What reading a figure may be off by, by unit: points, images a second; 0.1 for others (axes in 10^9).
+_READING = {"%": 0.05, "img/s": 2.0}
 
 _Answer = tuple[Verdict, str | None, str | None, str]
 
@@ -121,7 +125,7 @@ def _tradeoff(context: PublishedContext, claim: TradeoffClaim, column: str) -> T
     bounds = _bounds(accuracy)
     if claim.throughput is not None:
         speed = _bounds(_cell(context, claim.table, column, claim.throughput))
-        return Tradeoff(bounds, Interval(1 / speed.value, 1 / speed.high, 1 / speed.low))
+        return Tradeoff(bounds, Interval(1 / speed.mean, 1 / speed.high, 1 / speed.low))
     if claim.printed_flops is not None:
         return Tradeoff(bounds, _bounds(_cell(context, claim.table, column, claim.printed_flops)))
     variant = accuracy.cost_variant or accuracy.variant
@@ -135,16 +139,17 @@ def _tradeoff(context: PublishedContext, claim: TradeoffClaim, column: str) -> T
 
 
 def _bounds(record: Record) -> Interval:
-    """The number, between what rounding leaves open."""
+    """The number, between what rounding and reading a figure leave open."""
     found = printed(record).interval
-    return Interval(record.value, float(found.low), float(found.high))
+    off = _READING.get(record.unit, 0.1) if record.approximate else 0.0
+    return Interval(record.value, float(found.low) - off, float(found.high) + off)
 
 
 def _told(claim: TradeoffClaim, point: Tradeoff) -> str:
     if claim.throughput is not None:
-        return f"{point.accuracy.value:g} % at {1 / point.cost.value:.4g} img/s"
+        return f"{point.accuracy.mean:g} % at {1 / point.cost.mean:.4g} img/s"
     unit = "GMACs" if claim.classes is not None else "G"
-    return f"{point.accuracy.value:g} % at {point.cost.value:.4g} {unit}"
+    return f"{point.accuracy.mean:g} % at {point.cost.mean:.4g} {unit}"
 
 
 # --- a margin over others -------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from fgvc.audit.context import PublishedContext
 from fgvc.audit.finding import Finding
 from fgvc.audit.published_tables import printed, subject_of
 from fgvc.audit.registry import published_check
-from fgvc.audit.rounding import Interval
 from fgvc.config.audit_facts import BACKBONE, BACKBONE_CLASSES, OTHER_CLASSES
 from fgvc.config.published import PublishedCosts
 from fgvc.config.published_records import Record
+from fgvc.cost.published_formulas import Geometry, RecomputedCost, published_backbone, recomputed_costs
 
 #: A recount agrees with a published count within this (percent).
 AGREEMENT_PCT = 0.5
@@ -40,11 +40,11 @@ def _no_record(context: PublishedContext, size: int = 224, classes: int = BACKBO
     inputs=("params/published", "params/datasets", "results/cost"),
 )
 def head_parameters(context: PublishedContext) -> Iterator[Finding]:
-    """A linear head on ViT-B/16 has 769 parameters a class. A total of trainable parameters over the datasets of
-    a table is at least the heads for their class counts (params/datasets); what a class costs is recounted
-    from two cost records. Contradicted: the printed total is less. Confirmed: it is not (which says that heads
-    fit in, no more). Not checkable: a table that prints zero for linear probing leaves the heads out; or the
-    class counts or the record are not here.
+    """A linear head on ViT-B/16 has 769 parameters a class. A total of trainable parameters over the datasets
+    of a table is at least the heads for their class counts (params/datasets); what a class costs is recounted
+    from two cost records. Contradicted: the printed total is less. Confirmed: it is not (which says that
+    heads fit in, no more). Not checkable: a table that prints zero for linear probing leaves the heads out;
+    or the class counts or the record are not here.
     """
     each = class_parameters_m(context)
     totals = [r for r in context.records if r.metric == "trainable_params_m" and r.is_reference]
@@ -141,66 +141,81 @@ def _judge_total(context: PublishedContext, record: Record, least: Record, each:
 # --- costs of choosing regions -------------------------------------------------------------------------
 
 
-def _cost_tables(context: PublishedContext) -> Iterator[tuple[str, PublishedCosts]]:
+def _cost_tables(context: PublishedContext) -> Iterator[tuple[PublishedCosts, dict[str, Record]]]:
+    """Published tables of costs, with their records by id without the table's name."""
     for name in context.project.names("published"):
         found = context.project.published(name)
         if isinstance(found, PublishedCosts):
-            yield name, found
+            yield found, {r.id.removeprefix(f"{name}/"): r for r in context.records if r.table == name}
 
 
-def _by_place(context: PublishedContext, table: str) -> dict[tuple[str, int, str], Record]:
-    return {(r.column, r.image_size or 0, r.metric): r for r in context.records if r.table == table}
-
-
-@published_check("cost_shares", title="Costs and their shares", inputs=("params/published",))
-def cost_shares(context: PublishedContext) -> Iterator[Finding]:
-    """A table that prints costs and their shares of a backbone has the same backbone behind all of them. Each
-    printed share is held against the printed cost divided by the backbone's, as far as rounding goes.
-    Confirmed: the division comes out. Contradicted: it does not. This is arithmetic alone: whether numerator
-    and denominator are in one unit is another check.
+@published_check("cost_formulas", title="Printed costs against their formulas", inputs=("params/published",))
+def cost_formulas(context: PublishedContext) -> Iterator[Finding]:
+    """Each printed cost of choosing regions, and its share of the backbone, is computed again by the formulas
+    of the paper's own tool (fgvc/cost/published_formulas.py). Confirmed: every printed digit comes out.
+    Contradicted: it does not. This says that the table was printed as its tool computes it; whether the
+    shares mean what they seem to is another check.
     """
-    for table, found in _cost_tables(context):
-        records = _by_place(context, table)
-        for (column, size, metric), record in records.items():
-            if metric != "flops_pct_of_backbone":
-                continue
-            cost = records[column, size, "flops_g"]
-            backbone = found.backbone_cost_g.get(str(size))
-            if backbone is None:
-                continue
-            low, high = (float(v) for v in (printed(cost).interval.low, printed(cost).interval.high))
-            shares = Interval(*(_fraction(100 * v / backbone) for v in (low, high)))
-            fits = shares.meets(printed(record).interval)
+    for found, records in _cost_tables(context):
+        for cost in recomputed_costs(found):
+            at = f"{cost.column}/{cost.image_size}"
+            flops, share = records[f"{at}/flops_g"], records[f"{at}/flops_pct_of_backbone"]
+            yield _reproduced(flops, cost.flops_reproduced, f"{cost.flops / 1e9:.6g} GFLOPs")
+            yield _reproduced(share, cost.percent_reproduced, f"{cost.percent:.6g} %")
+
+
+def _reproduced(record: Record, fits: bool, recomputed: str) -> Finding:
+    return Finding(
+        subject=f"{subject_of(record)}, {record.image_size} px",
+        verdict="confirmed" if fits else "contradicted",
+        published=f"{record.value:g} {record.unit}",
+        recomputed=recomputed,
+        explanation="the tool's formula gives every printed digit" if fits else "the tool's formula does not",
+        source=record.source.full,
+    )
+
+
+@published_check("mixed_units", title="Shares in one unit, on the same tokens", inputs=("params/published",))
+def mixed_units(context: PublishedContext) -> Iterator[Finding]:
+    """A share of a backbone's cost means something when both are counted in one unit, on the same tokens.
+    Each printed share is computed again by the same formula, but as FLOPs over FLOPs (two a multiply-add),
+    with a backbone of the numerator's tokens. Confirmed: the printed shares of the column come out.
+    Contradicted: they do not; the finding says what was mixed, and what the shares are without.
+    """
+    for found, records in _cost_tables(context):
+        by_column: dict[str, list[RecomputedCost]] = {}
+        for cost in recomputed_costs(found):
+            by_column.setdefault(cost.column, []).append(cost)
+        for column, costs in by_column.items():
+            record = records[f"{column}/{costs[0].image_size}/flops_pct_of_backbone"]
+            fits = all(cost.is_consistent for cost in costs)
+            why = dict.fromkeys(cost.explanation.split("; ")[0] for cost in costs)
+            if costs[0].tokens != costs[0].backbone_tokens:
+                why["the numerator has overlapping tokens, the backbone has not"] = None
+                plain = ", ".join(f"{cost.plain_percent:.3g} %" for cost in costs)
+                why[f"without overlap on either side: {plain}"] = None
             yield Finding(
-                subject=subject_of(record) + f", {size} px",
+                subject=f"{context.place_of(record.table)}: {record.method}, share of the backbone",
                 verdict="confirmed" if fits else "contradicted",
-                published=f"{printed(record)} %",
-                recomputed=f"{100 * cost.value / backbone:.4g} %",
-                explanation=f"{cost.value:g} of {backbone:g} ({found.backbone_cost_unit})",
+                published=", ".join(f"{c.printed_percent:g} % ({c.image_size} px)" for c in costs),
+                recomputed=", ".join(f"{c.consistent_percent:.3g} %" for c in costs),
+                explanation="one unit, the same tokens" if fits else "; ".join(why),
                 source=record.source.full,
             )
-
-
-def _fraction(value: float) -> Any:
-    from fractions import Fraction
-
-    return Fraction(value)
 
 
 @published_check(
     "backbone_cost", title="The backbone's own cost", inputs=("params/published", "results/cost")
 )
 def backbone_cost(context: PublishedContext) -> Iterator[Finding]:
-    """What shares are divided by is recounted: the MACs of the plain backbone at the same image size and class
-    count, by three counts that agree. Confirmed: within 0.5 %. Contradicted: further off; where the difference
-    is the patch embedding once more, that is told: it was counted in FLOPs, two a MAC, among MACs. Not
-    checkable: there is no cost record of the size.
+    """What shares are divided by is recounted: the MACs of the plain backbone at the same image size and
+    class count, by three counts that agree. Confirmed: within 0.5 %. Contradicted: further off; where the
+    difference is the patch embedding once more, that is told: it was counted in FLOPs, two a MAC, among
+    MACs. Not checkable: there is no cost record of the size.
     """
-    for table, found in _cost_tables(context):
-        records = _by_place(context, table)
-        for size_text in found.backbone_cost_g:
-            record = records["backbone", int(size_text), "flops_g"]
-            yield _judge_backbone(context, record, int(size_text))
+    for found, records in _cost_tables(context):
+        for size in found.backbone_cost_g:
+            yield _judge_backbone(context, records[f"backbone/{size}/flops_g"], int(size))
 
 
 def _judge_backbone(context: PublishedContext, record: Record, size: int) -> Finding:
@@ -211,12 +226,12 @@ def _judge_backbone(context: PublishedContext, record: Record, size: int) -> Fin
     }
     counted = context.costs.find(BACKBONE, size, BACKBONE_CLASSES)
     if counted is None:
-        return Finding(
-            verdict="not_checkable", explanation=_no_record(context, size, BACKBONE_CLASSES), **common
-        )
+        why = _no_record(context, size, BACKBONE_CLASSES)
+        return Finding(verdict="not_checkable", explanation=why, **common)
     macs = float(counted["macs_g"])
     off = 100 * (record.value - macs) / macs
-    embedding = patch_embedding_macs_g(size)
+    geometry = Geometry(size, classes=BACKBONE_CLASSES)
+    embedding = (published_backbone(geometry) - geometry.backbone_macs) / 1e9
     why = f"{off:+.2f} % from {macs:.4f} GMACs by three counts"
     if abs(record.value - embedding - macs) / macs < 1e-3:
         why += f"; the patch embedding ({embedding:.4f} GMACs) is in it twice, as FLOPs among MACs"
@@ -226,92 +241,3 @@ def _judge_backbone(context: PublishedContext, record: Record, size: int) -> Fin
         explanation=why,
         **common,
     )
-
-
-def patch_embedding_macs_g(image_size: int, stride: int = 16) -> float:
-    """GMACs of ViT-B/16's patch embedding: each of 16·16·3 inputs meets each of 768 outputs, once a patch."""
-    patches = ((image_size - 16) // stride + 1) ** 2
-    return patches * 16 * 16 * 3 * 768 / 1e9
-
-
-def vit_b16_macs_g(image_size: int, stride: int, classes: int) -> float:
-    """GMACs of ViT-B/16 (12 blocks of width 768) whose patches start every ``stride`` pixels.
-
-    A block of S tokens and width D: 4·S·D² (q, k, v, output) + 2·S²·D (attention) + 8·S·D² (MLP). Source:
-    Dosovitskiy et al., arXiv:2010.11929, Table 1; `backbone_cost` holds it against the counted record.
-    """
-    width, blocks = 768, 12
-    tokens = ((image_size - 16) // stride + 1) ** 2 + 1
-    block = 12 * tokens * width**2 + 2 * tokens**2 * width
-    return patch_embedding_macs_g(image_size, stride) + (blocks * block + width * classes) / 1e9
-
-
-#: Tokens that start every so many pixels, and FLOPs a multiply-add, behind the columns of GLSim's Table 1
-#: (its tools/calc_flops.py @99cc474: the product of attention maps is counted as S²(2S−1) FLOPs, the rest as
-#: one operation a multiply-add).
-_NUMERATORS = {
-    "psm": (12, 2),
-    "attention_rollout": (16, 2),
-    "maws": (16, 1),
-    "sacm": (12, 1),
-    "gls": (16, 1),
-}
-
-
-@published_check(
-    "mixed_units", title="Shares in one unit, on the same tokens", inputs=("params/published", "results/cost")
-)
-def mixed_units(context: PublishedContext) -> Iterator[Finding]:
-    """A share of a backbone's cost means something when both are counted in one unit, on the same tokens. The
-    shares of GLSim's Table 1 divide costs in which a multiply-add is two FLOPs (products of attention maps) or
-    one (the others) by a backbone that is counted in MACs, and two columns use overlapping patches (stride 12)
-    while the backbone does not (stride 16). Each share is computed anew: FLOPs by FLOPs, with the tokens of the
-    numerator; the backbone's closed form is held against the counted record first. Confirmed: within 5 % of
-    the printed share. Contradicted: further off.
-    """
-    for table, found in _cost_tables(context):
-        records = _by_place(context, table)
-        for column, (stride, flops) in _NUMERATORS.items():
-            if column not in found.columns:
-                continue
-            for cell in found.columns[column].cells:
-                share = records[column, cell.image_size, "flops_pct_of_backbone"]
-                cost = records[column, cell.image_size, "flops_g"]
-                yield _judge_share(context, share, cost, stride, flops)
-
-
-def _judge_share(
-    context: PublishedContext, share: Record, cost: Record, stride: int, flops_a_mac: int
-) -> Finding:
-    size = share.image_size or 0
-    common: dict[str, Any] = {
-        "subject": f"{subject_of(share)}, {size} px",
-        "published": f"{printed(share)} %",
-        "source": share.source.full,
-    }
-    checked = context.costs.find(BACKBONE, 224, BACKBONE_CLASSES)
-    if checked is None:
-        return Finding(verdict="not_checkable", explanation=_no_record(context), **common)
-    formula_off = abs(vit_b16_macs_g(224, 16, BACKBONE_CLASSES) / float(checked["macs_g"]) - 1)
-    if formula_off > 0.01:
-        why = f"the closed form of the backbone is {100 * formula_off:.1f} % off the counted record"
-        return Finding(verdict="not_checkable", explanation=why, **common)
-    # The printed cost has two digits; the share has more, and gives the numerator back.
-    numerator = share.value / 100 * _denominator(context, share)
-    flops = numerator if flops_a_mac == 2 else 2 * numerator
-    consistent = 100 * flops / (2 * vit_b16_macs_g(size, stride, BACKBONE_CLASSES))
-    off = abs(share.value / consistent - 1)
-    unit = "FLOPs over MACs" if flops_a_mac == 2 else "one operation a multiply-add over MACs"
-    tokens = "overlapping (stride 12) over plain patches" if stride == 12 else "the same tokens"
-    return Finding(
-        verdict="confirmed" if off <= 0.05 else "contradicted",
-        recomputed=f"{consistent:.3g} %",
-        explanation=f"printed: {unit}, {tokens}; FLOPs by FLOPs on the numerator's tokens: {consistent:.3g} %",
-        **common,
-    )
-
-
-def _denominator(context: PublishedContext, share: Record) -> float:
-    found = context.project.published(share.table)
-    assert isinstance(found, PublishedCosts)
-    return found.backbone_cost_g[str(share.image_size)]

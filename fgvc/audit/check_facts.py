@@ -69,14 +69,12 @@ def _text(value: str | float) -> str:
 )
 def licences(context: PublishedContext) -> Iterator[Finding]:
     """Code without a licence may be read and not reused, whatever a paper says of its availability; images
-    likewise. Confirmed: a repository has a licence file, a dataset's licence was read. Not checkable: there is
-    none, or its wording could not be verified; nothing of such code is copied here.
+    likewise. Confirmed: a repository has a licence file, a dataset's licence was read. Not checkable: there
+    is none, or its wording could not be verified; nothing of such code is copied here.
     """
     for entry in read_statements(context.project).licences:
         at = f" @{entry.commit}" if entry.commit else ""
-        why = (
-            f"licence file: {entry.licence}" if entry.licence else "no licence file: all rights are reserved"
-        )
+        why = f"licence file: {entry.licence}" if entry.licence else "no licence file: all rights reserved"
         yield Finding(
             subject=f"{entry.repository}: licence",
             verdict="confirmed" if entry.licence else "not_checkable",
@@ -97,7 +95,7 @@ def licences(context: PublishedContext) -> Iterator[Finding]:
 
 
 _WHY_NOT = {
-    "throughput": "read off a figure; neither the GPU nor the batch size is stated, so nothing can be measured against it",
+    "throughput": "read off a figure; neither the GPU nor the batch size is stated, so it cannot be repeated",
     "train_time_min": "the GPU is not stated, so that no time can be held against it",
     "flops_g": "which method the number is of, or what it counts, is not stated",
 }
@@ -105,8 +103,8 @@ _WHY_NOT = {
 
 @published_check("left_over", title="Numbers that no other check reads", inputs=("params/published",))
 def left_over(context: PublishedContext) -> Iterator[Finding]:
-    """Every published number that we quote is in this audit. Those that no other check looks at are listed here
-    with the reason, and are not checkable.
+    """Every published number that we quote is in this audit. Those that no other check looks at are listed
+    here with the reason, and are not checkable.
     """
     for record in context.records:
         if not is_read_elsewhere(record):
@@ -120,7 +118,7 @@ def left_over(context: PublishedContext) -> Iterator[Finding]:
 
 
 def is_read_elsewhere(record: Record) -> bool:
-    """Whether a check of its own reads the record: accuracies, parameters, printed costs, claims, memories."""
+    """Whether another check reads the record: accuracies, parameters, printed costs, claims, memories."""
     if record.recalled or record.metric in ("top1", "top5", "average_top1", "average_top5", "claim"):
         return True
     if record.metric in ("trainable_params_m", "params_m", "flops_pct_of_backbone"):

@@ -155,8 +155,8 @@ def _names_say(what: str, values: dict[str, list[Record]]) -> bool:
 def pretraining_overlap(context: PublishedContext) -> Iterator[Finding]:
     """Weights that saw the test images in pre-training do not meet them as new. Looked at is every dataset of
     a table whose images are in a corpus (params/datasets, `pretraining_overlap`), against the pre-training
-    that the table's columns name. Contradicted: the columns' weights were trained on that corpus. Not checkable:
-    the overlap itself is recalled and not verified, or the pre-training is not stated.
+    that the table's columns name. Contradicted: the columns' weights were trained on that corpus. Not
+    checkable: the overlap itself is recalled and not verified, or the pre-training is not stated.
     """
     for table, records in _by_table(context.records).items():
         for dataset in dict.fromkeys(r.dataset_id for r in records if r.dataset_id):
