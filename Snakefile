@@ -44,6 +44,8 @@ localrules:
     figure_default,
     track,
     track_suite,
+    audit_published,
+    audit_suite,
 
 
 rule all:
@@ -56,6 +58,7 @@ include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/cost.smk"
 include: "rules/tables.smk"
+include: "rules/audit.smk"
 include: "rules/track.smk"
 
 

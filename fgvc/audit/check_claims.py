@@ -25,10 +25,10 @@ from fgvc.evaluation.statistics import Interval
 def claims(context: PublishedContext) -> Iterator[Finding]:
     """Claims such as a superior trade-off, restated so that they can be checked, on the numbers that the
     paper itself prints. A method dominates another when it is at least as accurate and as cheap, and better
-    in one; costs are MACs recounted here, or printed throughputs and FLOPs. Accuracies and costs are as printed,
-    give or take their rounding, and what reading a figure may be off by. Confirmed and contradicted are about
-    the restated claim. Not checkable: the costs or numbers are not here, intervals overlap, or the claim is
-    about more than what is printed.
+    in one; costs are MACs recounted here, or printed throughputs and FLOPs. Numbers are as printed, give or
+    take their rounding and what reading a figure may be off by. Confirmed and contradicted are about the
+    restated claim. Not checkable: the costs or numbers are not here, intervals overlap, or the claim is about
+    more than what is printed.
     """
     for claim in read_claims(context.project).claims:
         verdict, published, recomputed, why = _judge(context, claim)

@@ -9,8 +9,8 @@ from fgvc.audit.tables import ScoreTable
 from fgvc.config.project import Project
 
 _VERDICTS = (
-    "Confirmed: recomputed, and it agrees. Contradicted: recomputed, and it cannot be so. Not checkable: what "
-    "it would take is not known; the finding says what."
+    "Confirmed: recomputed, and it agrees. Contradicted: recomputed, and it cannot be so. "
+    "Not checkable: what it would take is not known; the finding says what."
 )
 
 

@@ -56,6 +56,7 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage(2, ("evaluation", *_PICTURES, *_MODEL)),
     "cost": Stage(2, ("cost", *_MODEL)),
     "table": Stage(2, ("reporting", "evaluation/statistics.py")),
+    "findings": Stage(1, ("audit", "evaluation/pareto.py", "cost/published_formulas.py")),
 }
 
 
