@@ -1,9 +1,6 @@
 # Audits: of every published number that is quoted (costs alone: no data, no GPU), and of a suite's own results.
 
 
-ruleorder: audit_published > audit_suite
-
-
 rule audit_published:
     input:
         RULES.audit_published_inputs(),
@@ -44,6 +41,8 @@ rule audit_suite:
         "logs/audit/{suite}.log",
     benchmark:
         "benchmarks/jobs/audit/{suite}.tsv"
+    wildcard_constraints:
+        suite=r"(?!published\b)[a-z0-9_]+",
     conda:
         "../environment.yml"
     params:
