@@ -46,6 +46,8 @@ localrules:
     figure_default,
     track,
     track_suite,
+    audit_published,
+    audit_suite,
 
 
 rule all:
@@ -59,6 +61,7 @@ include: "rules/train.smk"
 include: "rules/cost.smk"
 include: "rules/throughput.smk"
 include: "rules/tables.smk"
+include: "rules/audit.smk"
 include: "rules/track.smk"
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from fgvc.audit.published_tables import score_tables
+from fgvc.audit.tables import ScoreTable
 from fgvc.config.project import Project
+from fgvc.config.published_records import Record, published_records
 from fgvc.config.suite import Suite
 from fgvc.provenance.files import read_json
 
@@ -33,8 +37,26 @@ class PublishedContext:
     """Published numbers, and the costs to hold them against. No data is read."""
 
     project: Project
-    records: Sequence[Any]
+    records: Sequence[Record]
     costs: Costs
+
+    @cached_property
+    def tables(self) -> list[ScoreTable]:
+        """The printed accuracies as tables: no figures, no memories."""
+        return score_tables(self.project, self.records)
+
+    def place_of(self, table: str) -> str:
+        """Short name of a file of params/published: ``GLSim, Table 4``."""
+        return self.project.published(table).source.place
+
+    def source_of(self, table: str) -> str:
+        """The same in full."""
+        return self.project.published(table).source.full
+
+    @classmethod
+    def of(cls, project: Project) -> PublishedContext:
+        """All that a project quotes, and the costs that are here."""
+        return cls(project, published_records(project), Costs(project))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 
 from fgvc.audit.rounding import Interval, Printed, ceil_sqrt, floor_sqrt, step
@@ -33,12 +34,12 @@ def attainable_share(decimals: int, images: int, runs: int = 1) -> float:
 
     With N images there are N+1 accuracies, among 100·10^decimals + 1 printable ones.
     """
-    return min(1.0, (images * runs + 1) / (100 * 10**decimals + 1))
+    return min(1.0, (images * runs + 1) / (100 * int(10**decimals) + 1))
 
 
 def padded(images: int, processes: int) -> int:
     """Images that ``processes`` evaluate: a distributed sampler repeats some to fill the last round."""
-    return -(-images // processes) * processes
+    return ceil(images / processes) * processes
 
 
 def true_accuracies(printed: Printed, images: int, processes: int) -> Interval | None:
@@ -64,15 +65,22 @@ def is_mean_of_rounded(printed: Printed, images: int, runs: int, run_decimals: i
     kept as the bits of one long number, to which each run adds a shifted copy for every possible accuracy.
     """
     unit = step(run_decimals)
+    possible = _sums_of_rounded(images, runs, run_decimals)
+    low, high = printed.interval.low * runs / unit, printed.interval.high * runs / unit
+    return any(possible >> total & 1 for total in range(max(0, ceil(low)), floor(high) + 1))
+
+
+@lru_cache(maxsize=64)
+def _sums_of_rounded(images: int, runs: int, decimals: int) -> int:
+    """As a number's bits: which sums of ``runs`` rounded accuracies are possible."""
     possible = 1
-    single = _rounded_units(images, run_decimals)
+    single = _rounded_units(images, decimals)
     for _ in range(runs):
         shifted = 0
         for units in single:
             shifted |= possible << units
         possible = shifted
-    low, high = printed.interval.low * runs / unit, printed.interval.high * runs / unit
-    return any(possible >> total & 1 for total in range(max(0, ceil(low)), floor(high) + 1))
+    return possible
 
 
 def _rounded_units(images: int, decimals: int) -> set[int]:

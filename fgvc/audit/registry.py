@@ -12,12 +12,13 @@ Published checks see `PublishedContext` (records and costs: no data, no GPU), su
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from fgvc.audit.context import PublishedContext, SuiteContext
 from fgvc.audit.finding import Finding
+from fgvc.audit.tables import ScoreTable
 
 ContextT = TypeVar("ContextT")
 CheckFunction = Callable[[ContextT], Iterable[Finding]]
@@ -46,8 +47,28 @@ class Check(Generic[ContextT]):
         return [replace(finding, check=self.id) for finding in self.function(context)]
 
 
+#: Checks of any table of accuracies; each is a published check, too, over all published tables.
+TABLE: dict[str, Check[ScoreTable]] = {}
 PUBLISHED: dict[str, Check[PublishedContext]] = {}
 SUITE: dict[str, Check[SuiteContext]] = {}
+
+
+def table_check(
+    id: str, *, title: str, inputs: Sequence[str]
+) -> Callable[[CheckFunction[ScoreTable]], CheckFunction[ScoreTable]]:
+    """Register a check of a table of accuracies: of a user's own, and of every published one."""
+
+    def register(function: CheckFunction[ScoreTable]) -> CheckFunction[ScoreTable]:
+        def over_published(context: PublishedContext) -> Iterator[Finding]:
+            for table in context.tables:
+                yield from function(table)
+
+        _register(TABLE, id, title, inputs, function)
+        own = TABLE[id]
+        PUBLISHED[id] = Check(id, title, own.explanation, ("params/published", *own.inputs), over_published)
+        return function
+
+    return register
 
 
 def published_check(

@@ -36,7 +36,6 @@ MAP = {
     "fetch": "data fetch",
     "split": "data split",
     "stats": "data stats",
-    "audit": "data audit",
     "add": "data add",
     "plot": "figure",
     "show": "describe",

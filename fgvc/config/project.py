@@ -242,6 +242,17 @@ class Project:
             )
         return found
 
+    def published_selection(self, name: str) -> PublishedCosts:
+        """A published table of selection costs. Raises FgvcError when it is one of another kind."""
+        found = self.published(name)
+        if not isinstance(found, PublishedCosts):
+            raise FgvcError(
+                f"the published table '{name}' holds no costs of choosing regions (kind: {found.kind})",
+                file=self.paths.shown(self.file("published", name)),
+                key="kind",
+            )
+        return found
+
     def _named(self, kind: Kind, name: str, of_kind: Kind, of_name: str, key_path: KeyPath) -> None:
         """See that ``name``, which a file mentions, exists; else the error says where it is mentioned."""
         try:

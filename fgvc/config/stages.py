@@ -65,6 +65,7 @@ STAGES: dict[str, Stage] = {
             "evaluation/statistics.py",
         ),
     ),
+    "findings": Stage(1, ("audit", "evaluation/pareto.py", "cost/published_formulas.py")),
 }
 
 

@@ -103,7 +103,8 @@ def comparisons_grid(project: Project, name: str, config: ComparisonsTable, comp
         for dataset, pairs in compared.pairs.items()
         for position, pair in enumerate(pairs)
     ]
-    suite = project.suite(cells.suite)
+    suite, left = project.suite(cells.suite), len(compared.left_out)
+    lacking = f"{left} cell{'s' if left > 1 else ''}"
     where = "" if several else f" On {project.dataset(cells.datasets[0]).title}."
     return Grid(
         name=name,
@@ -113,9 +114,7 @@ def comparisons_grid(project: Project, name: str, config: ComparisonsTable, comp
         headings=_HEADINGS,
         rows=tuple(rows),
         notes=tuple(map(Note, _notes(project, compared, titles))),
-        partial=f"PARTIAL: {len(compared.left_out)} cell{'s' if len(compared.left_out) > 1 else ''} not compared"
-        if compared.is_partial
-        else None,
+        partial=f"PARTIAL: {lacking} not compared" if compared.is_partial else None,
     )
 
 

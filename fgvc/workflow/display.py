@@ -32,6 +32,8 @@ _WORDS = {
     "fetch": "fetch",
     "stats": "measure",
     "audit_data": "audit",
+    "audit_published": "audit published numbers",
+    "audit_suite": "audit",
     "weights": "fetch weights",
 }
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fgvc.config.audit_facts import audit_costs, read_claims, read_statements
 from fgvc.config.grid import Cell, RateSearch, cells, rate_search
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
@@ -177,6 +178,34 @@ class Rules:
         """Cost records of the methods of a published table that are here; nothing of it is trained."""
         printed = self.project.published_accuracies(shown.published)
         return [str(self.paths.cost(*ids)) for ids in printed.costs(shown.image_size)]
+
+    # --- audits -----------------------------------------------------------------------------------
+    def audit_published_inputs(self) -> list[str]:
+        """Cost records alone: nothing is fetched, nothing is trained."""
+        return [str(self.paths.cost(*ids)) for ids in audit_costs(self.project)]
+
+    def audit_published_sha256(self) -> str:
+        """Digest of all that the audit reads of ``params/``."""
+        project = self.project
+        read: list[Any] = [
+            [project.published(name).model_dump(mode="json") for name in project.names("published")],
+            [project.dataset(name).model_dump(mode="json") for name in project.names("dataset")],
+            read_claims(project).model_dump(mode="json"),
+            read_statements(project).model_dump(mode="json"),
+            version("findings"),
+        ]
+        return value_sha256(read)
+
+    def audit_suite_inputs(self, suite: str) -> list[str]:
+        """Every run of a suite and its tables; those of the default suite stand at the short path."""
+        listed = self.project.suite(suite)
+        folder = None if suite == self.project.settings.default_suite else suite
+        runs = [metrics for size in listed.image_sizes for metrics in self.metrics_of(suite, size)]
+        return runs + [f"{self.paths.table(folder, name)}.csv" for name in listed.tables]
+
+    def audit_suite_sha256(self, suite: str) -> str:
+        listed = self.project.suite(suite)
+        return value_sha256([listed.model_dump(mode="json"), version("findings")])
 
     def tracked_inputs(self, suite: str | None) -> list[str]:
         """Every record of a suite, of its data, runs and costs, and its tables and figures."""
