@@ -84,7 +84,7 @@ def _images(project: Project, dataset: str, index: DataIndex) -> Finding:
 
 @suite_check(
     "own_splits",
-    title="Splits are those that were recorded, and train and test share no image",
+    title="Splits, and that train and test share no image",
     inputs=("results/splits", "data/D.csv", "results/runs/**/run.json"),
 )
 def own_splits(context: SuiteContext) -> Iterator[Finding]:

@@ -109,7 +109,7 @@ def _same(path: str, recorded: Any, recomputed: Any) -> bool:
 
 @suite_check(
     "own_predictions",
-    title="Predictions are those of the recorded model, on the recorded images",
+    title="Predictions are of the recorded model and images",
     inputs=("results/runs/**/predictions.parquet", "results/runs/**/metrics.json", "results/splits"),
 )
 def own_predictions(context: SuiteContext) -> Iterator[Finding]:

@@ -197,10 +197,11 @@ class Rules:
         return value_sha256(read)
 
     def audit_suite_inputs(self, suite: str) -> list[str]:
-        """Every run of a suite and its tables; those of the default suite stand at the short path."""
+        """Runs, costs and tables of a suite; tables of the default suite stand at the short path."""
         listed = self.project.suite(suite)
         folder = None if suite == self.project.settings.default_suite else suite
         runs = [metrics for size in listed.image_sizes for metrics in self.metrics_of(suite, size)]
+        runs += [cost for size in listed.image_sizes for cost in self.costs_of(suite, size)]
         return runs + [f"{self.paths.table(folder, name)}.csv" for name in listed.tables]
 
     def audit_suite_sha256(self, suite: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from fgvc.audit.registry import SUITE
 from fgvc.config.project import Project
+from fgvc.cost.record import write_cost
 from fgvc.data.fetch import fetch
 from fgvc.data.splits import prepare_splits
 
@@ -396,6 +397,19 @@ def test_an_edited_cost_is_named(copy: Path) -> None:
     found = kit.contradicted(copy, "own_costs")
     assert [f.subject.rpartition(": ")[2] for f in found] == ["macs_g", "other_ops_by_kind_g.softmax"]
     assert (found[0].published, found[0].recomputed) == (0.001, before)
+
+
+def test_of_records_that_differ_in_classes_only_the_headline_count_is_compared(copy: Path) -> None:
+    tiny = kit.PARAMS["datasets/tiny"]
+    (copy / "params/datasets/wide.yaml").write_text(json.dumps({**tiny, "classes": 5}))
+    suite = {**kit.PARAMS["suites/mini"], "datasets": ["tiny", "wide"]}
+    (copy / "params/suites/mini.yaml").write_text(json.dumps(suite))
+    write_cost(Project(copy), "scratch", kit.SIZE, 5)
+    assert kit.verdicts(copy, "own_costs") == {"confirmed": 3, "not_checkable": 1}
+    path = copy / "results/cost/scratch/32/5.json"
+    kit.edit_json(path, "params_m", value=1.0)
+    before = kit.edit_json(path, "flops_g", value=1.0)
+    assert only(copy, "own_costs") == ("cost of scratch at 32, 5 classes: flops_g", 1.0, before)
 
 
 def test_a_cost_of_other_packages_that_differs_is_not_checkable(copy: Path) -> None:
