@@ -103,9 +103,7 @@ def test_real_runs_always_have_a_possible_spread(
     images: int, runs: int, sample: bool, data: st.DataObject
 ) -> None:
     near = data.draw(st.integers(0, images))
-    right = [
-        min(images, near + data.draw(st.integers(0, max(1, images // 100)))) for _ in range(runs)
-    ]
+    right = [min(images, near + data.draw(st.integers(0, max(1, images // 100)))) for _ in range(runs)]
     accuracies = [100 * k / images for k in right]
     spread = statistics.stdev(accuracies) if sample else statistics.pstdev(accuracies)
     mean, std = printed(f"{statistics.fmean(accuracies):.2f}"), printed(f"{spread:.2f}")
