@@ -17,13 +17,9 @@ from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
-    AccuracyTable,
     CostFigure,
-    DatasetsTable,
     PublishedFigure,
-    PublishedTable,
     Settings,
-    SizeTable,
     Suite,
     Table,
     VersusTable,
@@ -187,8 +183,7 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        models = (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable)
-        table: Table = self._tagged("table", name, *models)
+        table: Table = self._tagged("table", name, *get_args(Table))
         if isinstance(table, VersusTable):
             self._only_references(name, table)
         return table

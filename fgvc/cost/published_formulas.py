@@ -176,6 +176,7 @@ class RecomputedCost:
         flops: operations by the tool's formula, exact.
         percent: by the tool's formula, with its four decimals.
         tokens, backbone_tokens: what numerator and denominator were counted with.
+        backbone_operations: the denominator, exact (see `published_backbone`).
         flops_reproduced, percent_reproduced: whether the formula gives every printed digit.
         consistent_percent: the same FLOPs in percent of the FLOPs of a backbone with the same tokens.
         plain_percent: both without overlap of patches.
@@ -190,6 +191,7 @@ class RecomputedCost:
     percent: float
     tokens: int
     backbone_tokens: int
+    backbone_operations: int
     flops_reproduced: bool
     percent_reproduced: bool
     consistent_percent: float
@@ -239,6 +241,7 @@ def _recomputed(printed: PublishedCosts, column: str, cell: PublishedCostCell) -
         percent=percent,
         tokens=own.tokens,
         backbone_tokens=plain.tokens,
+        backbone_operations=published_backbone(plain),
         flops_reproduced=as_printed(flops / 1e9, printed.flops_digits) == cell.flops_g,
         percent_reproduced=as_printed_percent(percent) == cell.percent_of_backbone,
         consistent_percent=consistent,

@@ -138,8 +138,8 @@ def measured_choices(backbone: str, image_size: int, maps: Maps = "kept") -> dic
     """What each choice of `CHOICES` costs one image on a timm ViT at image size S, patches without overlap.
 
     Args:
-        maps: attention maps that are needed in full are ``kept`` from the pass, or ``recomputed`` from queries
-            and keys, a few rows at a time. The methods do the first as far as memory allows.
+        maps: attention maps that are needed in full are ``kept`` from the pass, or ``recomputed`` from
+            queries and keys, a few rows at a time. The methods do the first as far as memory allows.
 
     Raises FgvcError for a backbone that is no ViT, and for a size that does not fit it.
     """

@@ -33,7 +33,7 @@ def test_products_are_those_that_the_methods_state(backbone: str, size: int) -> 
 
 
 def test_the_cosine_is_counted_operation_by_operation() -> None:
-    """Two lengths (square, sum), two divisions by them, product and sum: eight a number; no matrix product."""
+    """Two lengths (square, sum), two divisions by them, product, sum: eight a number; no matrix product."""
     found = measured_choices(BASE, 224)["gls"]
     assert found.macs == 0 and found.other_ops == found.flops
     assert found.flops == pytest.approx(8 * 768 * 196, rel=0.001)
@@ -80,7 +80,7 @@ def test_the_geometry_of_a_backbone_is_the_papers() -> None:
 
 
 def test_the_overlapping_backbone_is_counted_as_it_is_built() -> None:
-    """TransFG's own tokens: the formula's backbone is what a ViT with that stride costs, without the choice."""
+    """The formula's backbone with TransFG's tokens is what a ViT with that stride costs."""
     transfg = _on_meta("transfg", BASE, 224, patch_stride=12)
     few = 12 * 13 * 768**2 + 2 * 13**2 * 768
     s = 325
