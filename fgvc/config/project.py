@@ -22,6 +22,7 @@ from fgvc.config.suite import (
     Settings,
     Suite,
     Table,
+    ThroughputFigure,
     VersusTable,
     is_of_every_suite,
     quoted_by,
@@ -43,7 +44,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | PublishedFigure
+Figure = CostFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ class Project:
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure)
+        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure, ThroughputFigure)
         return figure
 
     def published(self, name: str) -> Published:

@@ -20,6 +20,7 @@ from fgvc.config.suite import (
     Settings,
     Suite,
     Table,
+    ThroughputFigure,
 )
 from fgvc.provenance.files import write_text
 
@@ -31,7 +32,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "dataset": (Dataset,),
     "weights": (Weights,),
     "table": get_args(Table),
-    "figure": (CostFigure, PublishedFigure),
+    "figure": (CostFigure, PublishedFigure, ThroughputFigure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgvc.config.base import Model
+from fgvc.config.conditions import Conditions
 
 ImageSize = Annotated[int, Field(ge=16, le=2048)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -25,6 +26,10 @@ class Suite(Model):
     seeds: list[Seed] = Field(min_length=1)
     learning_rates: list[LearningRate] | dict[str, list[LearningRate]] = Field(
         description="searched on val with the first seed; a list, or one per method ('default': the rest)"
+    )
+    throughput: Conditions = Field(
+        Conditions(device="cpu", precision="fp32", batch_size=8, threads=2),
+        description="how its methods' throughput is measured; all on one machine",
     )
     tables: list[str] = Field(min_length=1)
     figures: list[str] = Field(default_factory=list)
@@ -153,6 +158,17 @@ class CostFigure(Model):
     caption: str
     image_size: ImageSize
     metric: Metric = "top1_pct"
+
+
+class ThroughputFigure(Model):
+    """Accuracy and throughput side by side, as bars, with the baseline's as lines."""
+
+    kind: Literal["accuracy_vs_throughput"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+    baseline_class: str = Field("vit", description="method class whose first variant the lines stand for")
 
 
 class PublishedFigure(Model):

@@ -77,15 +77,7 @@ def read_table(
             published_table.published_csv(shown),
         )
     if isinstance(config, VersusTable):
-        cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
-        beside = versus(project, cells, table, config)
-        if not allow_missing:
-            require_runs(project, cells, target)
-        return Contents(
-            versus_table.versus_grid(project, cells, table, config, beside),
-            versus_table.tidy_records(config, beside),
-            versus_table.versus_csv(config, beside),
-        )
+        return _read_versus(project, suite_name, table, config, None if allow_missing else target)
     if isinstance(config, CostTable):
         costs = cost_table.read_costs(project, suite_name, config, target, allow_missing=allow_missing)
         grid = cost_table.cost_grid(project, suite_name, table, config, costs)
@@ -115,6 +107,21 @@ def _selection_contents(project: Project, table: str, config: SelectionTable) ->
         selection_table.selection_grid(table, config, found),
         selection_table.tidy_records(found),
         selection_table.selection_csv(found),
+    )
+
+
+def _read_versus(
+    project: Project, suite_name: str, table: str, config: VersusTable, target: str | None
+) -> Contents:
+    """Published, ours and the difference; with a ``target``, every run must be there."""
+    cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
+    beside = versus(project, cells, table, config)
+    if target is not None:
+        require_runs(project, cells, target)
+    return Contents(
+        versus_table.versus_grid(project, cells, table, config, beside),
+        versus_table.tidy_records(config, beside),
+        versus_table.versus_csv(config, beside),
     )
 
 

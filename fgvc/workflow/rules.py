@@ -26,6 +26,7 @@ from fgvc.config.suite import (
     PublishedTable,
     SelectionTable,
     SizeTable,
+    ThroughputFigure,
     VersusTable,
     is_of_every_suite,
     quoted_by,
@@ -109,6 +110,14 @@ class Rules:
         facts = variant.model_dump(mode="json", include={"method", "backbone", "options", "train"})
         return value_sha256([facts, version("cost")])
 
+    def throughput_sha256(self, dataset: str, method: str) -> str:
+        facts = (
+            self.project.variant(method)
+            .recipe_on(dataset)
+            .model_dump(mode="json", include={"batch_size", "precision", "channels_last", "optimizer"})
+        )
+        return value_sha256([self.cost_sha256(method), facts])
+
     # --- tables and figures -----------------------------------------------------------------------
     def suite(self, suite: str | None) -> str:
         return suite or self.project.settings.default_suite
@@ -137,6 +146,12 @@ class Rules:
             }
         )
 
+    def throughputs_of(self, suite: str | None, figure: ThroughputFigure) -> list[str]:
+        """Speed records of a suite's methods, on each of its datasets."""
+        found = cells(self.project, self.suite(suite), [figure.image_size])
+        conditions = self.project.suite(self.suite(suite)).throughput.text
+        return [str(self.paths.throughput(c.dataset, c.method, c.size, conditions)) for c in found]
+
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
@@ -155,6 +170,8 @@ class Rules:
         figure = self.project.figure(name)
         if isinstance(figure, PublishedFigure):
             return self.published_costs(figure)
+        if isinstance(figure, ThroughputFigure):
+            return self.metrics_of(suite, figure.image_size) + self.throughputs_of(suite, figure)
         return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
 
     def published_costs(self, shown: PublishedTable | PublishedFigure) -> list[str]:
