@@ -17,15 +17,12 @@ from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
-    AccuracyTable,
     CostFigure,
-    DatasetsTable,
     PublishedFigure,
-    PublishedTable,
     Settings,
-    SizeTable,
     Suite,
     Table,
+    ThroughputFigure,
     VersusTable,
     is_of_every_suite,
     quoted_by,
@@ -47,7 +44,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | PublishedFigure
+Figure = CostFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -187,8 +184,7 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        models = (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable)
-        table: Table = self._tagged("table", name, *models)
+        table: Table = self._tagged("table", name, *get_args(Table))
         if isinstance(table, VersusTable):
             self._only_references(name, table)
         return table
@@ -209,7 +205,7 @@ class Project:
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure)
+        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure, ThroughputFigure)
         return figure
 
     def published(self, name: str) -> Published:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgvc.config.base import Model
+from fgvc.config.conditions import Conditions
 
 ImageSize = Annotated[int, Field(ge=16, le=2048)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -25,6 +26,10 @@ class Suite(Model):
     seeds: list[Seed] = Field(min_length=1)
     learning_rates: list[LearningRate] | dict[str, list[LearningRate]] = Field(
         description="searched on val with the first seed; a list, or one per method ('default': the rest)"
+    )
+    throughput: Conditions = Field(
+        Conditions(device="cpu", precision="fp32", batch_size=8, threads=2),
+        description="how its methods' throughput is measured; all on one machine",
     )
     tables: list[str] = Field(min_length=1)
     figures: list[str] = Field(default_factory=list)
@@ -107,6 +112,27 @@ class SizeTable(Model):
     )
 
 
+class CostTable(Model):
+    """What each method of a suite costs, at each of its image sizes."""
+
+    kind: Literal["costs"]
+    title: str
+    caption: str
+    classes: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="classes of the head; null: those of the suite's first dataset"
+    )
+
+
+class SelectionTable(Model):
+    """What choosing regions costs: as published, on one footing, and as the code here does it."""
+
+    kind: Literal["selection_cost"]
+    title: str
+    caption: str
+    published: str = Field(description="id in params/published, a table of selection costs")
+    backbone: str = Field(description="timm name of the published backbone, on which ours is measured")
+
+
 class DatasetsTable(Model):
     """What the files in params/datasets say of every dataset; no dataset needs to be here."""
 
@@ -115,12 +141,13 @@ class DatasetsTable(Model):
     caption: str
 
 
-Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable | VersusTable
+Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable | VersusTable | CostTable | SelectionTable
 
 
 def is_of_every_suite(table: Table) -> bool:
     """Whether a table is the same in every suite: it stands below ``results/tables``, in no suite's list."""
-    return isinstance(table, DatasetsTable) or (isinstance(table, SizeTable) and table.datasets == "present")
+    of_all = isinstance(table, SizeTable) and table.datasets == "present"
+    return of_all or isinstance(table, DatasetsTable | SelectionTable)
 
 
 class CostFigure(Model):
@@ -131,6 +158,17 @@ class CostFigure(Model):
     caption: str
     image_size: ImageSize
     metric: Metric = "top1_pct"
+
+
+class ThroughputFigure(Model):
+    """Accuracy and throughput side by side, as bars, with the baseline's as lines."""
+
+    kind: Literal["accuracy_vs_throughput"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+    baseline_class: str = Field("vit", description="method class whose first variant the lines stand for")
 
 
 class PublishedFigure(Model):

@@ -10,9 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable, VersusTable
+from fgvc.config.suite import (
+    AccuracyTable,
+    CostTable,
+    DatasetsTable,
+    PublishedTable,
+    SelectionTable,
+    VersusTable,
+)
 from fgvc.provenance.files import write_text
-from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table, versus_table
+from fgvc.reporting import (
+    accuracy_table,
+    cost_table,
+    datasets_table,
+    published_table,
+    size_table,
+    versus_table,
+)
 from fgvc.reporting.cells import collect, gather, require_runs
 from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
@@ -63,15 +77,13 @@ def read_table(
             published_table.published_csv(shown),
         )
     if isinstance(config, VersusTable):
-        cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
-        beside = versus(project, cells, table, config)
-        if not allow_missing:
-            require_runs(project, cells, target)
-        return Contents(
-            versus_table.versus_grid(project, cells, table, config, beside),
-            versus_table.tidy_records(config, beside),
-            versus_table.versus_csv(config, beside),
-        )
+        return _read_versus(project, suite_name, table, config, None if allow_missing else target)
+    if isinstance(config, CostTable):
+        costs = cost_table.read_costs(project, suite_name, config, target, allow_missing=allow_missing)
+        grid = cost_table.cost_grid(project, suite_name, table, config, costs)
+        return Contents(grid, cost_table.tidy_records(costs), cost_table.cost_csv(costs))
+    if isinstance(config, SelectionTable):
+        return _selection_contents(project, table, config)
     if isinstance(config, DatasetsTable):
         return Contents(
             datasets_table.datasets_grid(project, table, config),
@@ -83,6 +95,33 @@ def read_table(
         size_table.size_grid(project, suite_name, table, config, records),
         size_table.tidy_records(records),
         size_table.size_csv(records),
+    )
+
+
+def _selection_contents(project: Project, table: str, config: SelectionTable) -> Contents:
+    """The only table that counts for itself, and so the only one that needs torch."""
+    from fgvc.reporting import selection_table
+
+    found = selection_table.read_selections(project, config)
+    return Contents(
+        selection_table.selection_grid(table, config, found),
+        selection_table.tidy_records(found),
+        selection_table.selection_csv(found),
+    )
+
+
+def _read_versus(
+    project: Project, suite_name: str, table: str, config: VersusTable, target: str | None
+) -> Contents:
+    """Published, ours and the difference; with a ``target``, every run must be there."""
+    cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
+    beside = versus(project, cells, table, config)
+    if target is not None:
+        require_runs(project, cells, target)
+    return Contents(
+        versus_table.versus_grid(project, cells, table, config, beside),
+        versus_table.tidy_records(config, beside),
+        versus_table.versus_csv(config, beside),
     )
 
 

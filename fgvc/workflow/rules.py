@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.audit_facts import audit_costs, read_claims, read_statements
-from fgvc.config.grid import Cell, RateSearch, cells, rate_search
+from fgvc.config.grid import Cell, RateSearch, cells, counted, rate_search
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
 from fgvc.config.project import Project
 from fgvc.config.stages import version
 from fgvc.config.suite import (
     AccuracyTable,
+    CostTable,
     DatasetsTable,
     PublishedFigure,
     PublishedTable,
+    SelectionTable,
     SizeTable,
+    ThroughputFigure,
     VersusTable,
     is_of_every_suite,
     quoted_by,
@@ -108,6 +111,14 @@ class Rules:
         facts = variant.model_dump(mode="json", include={"method", "backbone", "options", "train"})
         return value_sha256([facts, version("cost")])
 
+    def throughput_sha256(self, dataset: str, method: str) -> str:
+        facts = (
+            self.project.variant(method)
+            .recipe_on(dataset)
+            .model_dump(mode="json", include={"batch_size", "precision", "channels_last", "optimizer"})
+        )
+        return value_sha256([self.cost_sha256(method), facts])
+
     # --- tables and figures -----------------------------------------------------------------------
     def suite(self, suite: str | None) -> str:
         return suite or self.project.settings.default_suite
@@ -136,21 +147,32 @@ class Rules:
             }
         )
 
+    def throughputs_of(self, suite: str | None, figure: ThroughputFigure) -> list[str]:
+        """Speed records of a suite's methods, on each of its datasets."""
+        found = cells(self.project, self.suite(suite), [figure.image_size])
+        conditions = self.project.suite(self.suite(suite)).throughput.text
+        return [str(self.paths.throughput(c.dataset, c.method, c.size, conditions)) for c in found]
+
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
         if isinstance(table, AccuracyTable | VersusTable):
             return self.metrics_of(suite, table.image_size)
-        if isinstance(table, DatasetsTable):
+        if isinstance(table, DatasetsTable | SelectionTable):
             return []
         if isinstance(table, PublishedTable):
             return self.published_costs(table)
+        if isinstance(table, CostTable):
+            records = counted(self.project, self.suite(suite), table)
+            return [str(self.paths.cost(*ids)) for ids in records]
         return self.stats_of(suite, table)
 
     def figure_inputs(self, suite: str | None, name: str) -> list[str]:
         figure = self.project.figure(name)
         if isinstance(figure, PublishedFigure):
             return self.published_costs(figure)
+        if isinstance(figure, ThroughputFigure):
+            return self.metrics_of(suite, figure.image_size) + self.throughputs_of(suite, figure)
         return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
 
     def published_costs(self, shown: PublishedTable | PublishedFigure) -> list[str]:
@@ -198,6 +220,8 @@ class Rules:
         printed = [project.published(name).model_dump(mode="json") for name in quoted_by(config)]
         if isinstance(config, PublishedTable | PublishedFigure):  # the same in every suite
             return value_sha256([config.model_dump(), printed, version("table")])
+        if isinstance(config, SelectionTable):  # it counts for itself
+            return value_sha256([config.model_dump(), printed, version("table"), version("cost")])
         if isinstance(config, DatasetsTable | SizeTable) and is_of_every_suite(config):
             return value_sha256([config.model_dump(), self._all_datasets(config), version("table")])
         listed = project.suite(suite_name)
