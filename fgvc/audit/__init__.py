@@ -4,6 +4,7 @@ from fgvc.audit import (  # noqa: F401, I001 -- they register themselves, in the
     check_averages,
     check_oddities,
     check_shares,
+    check_runs,
     check_protocols,
     check_sources,
     check_costs,

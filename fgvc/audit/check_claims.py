@@ -73,45 +73,44 @@ def _cell(context: PublishedContext, table: str, column: str, row: str) -> Recor
 
 def _judge_tradeoff(context: PublishedContext, claim: TradeoffClaim) -> _Answer:
     rivals = claim.rivals or _other_columns(context, claim)
-    points, missing = {}, []
-    for column in (claim.method, *rivals):
-        found = _tradeoff(context, claim, column)
-        if isinstance(found, str):
-            missing.append(found)
-        else:
-            points[column] = found
+    points = {column: _tradeoff(context, claim, column) for column in (claim.method, *rivals)}
+    missing = [answer for answer in points.values() if isinstance(answer, str)]
     if missing:
         return "not_checkable", None, None, f"the cost is not here: {missing[0]}"
-    own = points[claim.method]
-    if claim.reading == "dominates":
-        answers = {rival: dominates(own, points[rival]) for rival in rivals}
-        held = [r for r, answer in answers.items() if answer]
-        failed = [r for r, answer in answers.items() if answer is False]
-        verdict: Verdict = (
-            "contradicted" if failed else "confirmed" if len(held) == len(rivals) else "not_checkable"
-        )
-        why = f"it dominates {_names(held)}" + (f"; not {_names(failed)}" if failed else "")
-    else:
-        by = {rival: dominates(points[rival], own) for rival in rivals}
-        held = [r for r, answer in by.items() if answer]
-        verdict = (
-            "contradicted"
-            if held
-            else "confirmed"
-            if not any(a is None for a in by.values())
-            else "not_checkable"
-        )
-        cheaper = [r for r in rivals if points[r].cost.high < own.cost.low]
-        why = (
-            f"{_names(held)} dominate(s) it" if held else f"no rival dominates it; cheaper: {_names(cheaper)}"
-        )
-    told = {column: _told(claim, point) for column, point in points.items()}
-    others = "; ".join(f"{rival} {told[rival]}" for rival in rivals)
-    return verdict, f"{claim.method} {told[claim.method]}", others, why
+    known = {_title(context, claim, c): p for c, p in points.items() if isinstance(p, Tradeoff)}
+    method = _title(context, claim, claim.method)
+    judge = _judge_dominance if claim.reading == "dominates" else _judge_front
+    verdict, why = judge(method, known)
+    told = [f"{name} {_told(claim, point)}" for name, point in known.items()]
+    return verdict, told[0], "; ".join(told[1:]), why
 
 
-def _names(columns: list[str]) -> str:
-    return listed(columns) if columns else "none"
+def _judge_dominance(method: str, points: dict[str, Tradeoff]) -> tuple[Verdict, str]:
+    answers = {name: dominates(points[method], point) for name, point in points.items() if name != method}
+    held = [name for name, answer in answers.items() if answer]
+    failed = [name for name, answer in answers.items() if answer is False]
+    why = f"it dominates {_names(held)}" + (f"; not {_names(failed)}" if failed else "")
+    if failed:
+        return "contradicted", why
+    return ("confirmed", why) if len(held) == len(answers) else ("not_checkable", f"{why}; the rest is open")
+
+
+def _judge_front(method: str, points: dict[str, Tradeoff]) -> tuple[Verdict, str]:
+    answers = {name: dominates(point, points[method]) for name, point in points.items() if name != method}
+    by = [name for name, answer in answers.items() if answer]
+    if by:
+        return "contradicted", f"dominated by {_names(by)}"
+    cheaper = [name for name in answers if points[name].cost.high < points[method].cost.low]
+    why = f"nobody dominates it; cheaper: {_names(cheaper)}"
+    return ("not_checkable", f"{why}; intervals overlap") if None in answers.values() else ("confirmed", why)
+
+
+def _names(titles: list[str]) -> str:
+    return listed(titles) if titles else "none"
+
+
+def _title(context: PublishedContext, claim: TradeoffClaim | MarginClaim, column: str) -> str:
+    return next(r.method for r in context.records if (r.table, r.column) == (claim.table, column))
 
 
 def _other_columns(context: PublishedContext, claim: TradeoffClaim) -> list[str]:
@@ -167,7 +166,8 @@ def _judge_margin(context: PublishedContext, claim: MarginClaim) -> _Answer:
     else:
         least = min(margins, key=lambda rival: margins[rival])
         found = margins[least]
-        told = f"{found:.1f} over {least}, the nearest of {len(rivals)}"
+        nearest = _title(context, claim, least)
+        told = f"{found:.1f} over {nearest}, the nearest of {len(rivals)}"
     # One digit of the claim's own: 123 is kept by 122.5.
     reached = found >= said.value - 0.5 * 10.0**-said.decimals - 1e-9
     why = {

@@ -20,7 +20,7 @@ NEAR = 0.5
 #: A std is out of line when it is this many times the median of its row and of its column ...
 STD_FACTOR = 20
 #: ... and is at least so large (points).
-STD_FLOOR = 0.5
+STD_FLOOR = 1.0
 #: Cells in a row or column that a median needs.
 LEAST_OTHERS = 4
 #: Two cells look exchanged when one of them is this many robust stds off and both, exchanged, are at most ...
@@ -112,7 +112,7 @@ def _average_is_mended(table: ScoreTable, twin: tuple[Score, Score]) -> bool:
 @table_check("std_outlier", title="Stds out of line", inputs=())
 def std_outlier(table: ScoreTable) -> Iterator[Finding]:
     """Stds over seeds differ by small factors between the cells of one row or column. One that is at least 20
-    times the median of its row and 20 times that of its column, and at least half a point, is not the spread
+    times the median of its row and 20 times that of its column, and at least one point, is not the spread
     of runs that all went well: a run diverged, or the cell is wrong, and its mean does not tell what the
     method gives. It goes by odds: for three normal runs the factor 20 comes up less than once in 10^100. One
     finding for each such cell (contradicted), or one for the table (confirmed).

@@ -17,16 +17,14 @@ from fgvc.audit.granularity import (
 )
 from fgvc.audit.registry import table_check
 from fgvc.audit.rounding import Printed
+from fgvc.audit.run_inference import RUNS_TRIED, fits, runs_behind
 from fgvc.audit.tables import Score, ScoreTable, listed
 
-#: Numbers of runs that are tried where a source does not say how many stand behind a mean.
-RUNS_TRIED = (1, 2, 3, 4, 5)
 #: Processes of an evaluation that are tried, where the test images alone do not give a number.
 PROCESSES_TRIED = (2, 4, 8)
-#: A number of runs is inferred from a group of cells when they all fit it, and would by chance this rarely.
-CHANCE = 1e-3
-#: Means of several runs are taken for single runs, by accident, this rarely.
-ACCIDENT = 1e-2
+#: Cells would be shares of a padded test set by chance at most so often: where the number of processes is
+#: stated, and where it is tried.
+PADDING_CHANCE, PADDING_CHANCE_TRIED = 0.1, 1e-4
 
 
 @table_check("granularity", title="Shares of the test images", inputs=("test images of each dataset",))
@@ -39,7 +37,7 @@ def granularity(table: ScoreTable) -> Iterator[Finding]:
     (which is little where most printable numbers are; the share of them is told). Not checkable: N is not
     known, or every number with so few decimals is possible.
     """
-    inferred = {group: runs_behind(_of_group(table, group)) for group in _groups(table)}
+    inferred = {group: runs_behind(table.of_group(group)) for group in table.groups}
     for score in table.scores:
         runs = score.runs or inferred[score.group]
         verdict = _judge(score, runs, is_inferred=score.runs is None and runs is not None)
@@ -128,95 +126,6 @@ def _nearest(value: Printed, outcomes: int) -> str:
     return f"{k}/{outcomes} = {100 * k / outcomes:.{value.decimals + 1}f}"
 
 
-def fits(score: Score, runs: int) -> bool:
-    """Whether a cell whose test images are known can be the mean of so many runs.
-
-    Allowed, too: that the runs, or the parts of the test images, were each rounded before their mean.
-    """
-    value, images = score.value, score.images or 1
-    if is_share(value, images, runs):
-        return True
-    if runs > 1 and is_mean_of_rounded(value, images, runs, value.decimals):
-        return True
-    return score.parts > 1 and is_mean_of_rounded(
-        value, images // score.parts, runs * score.parts, value.decimals
-    )
-
-
-# --- how many runs stand behind a number ---------------------------------------------------------------
-
-
-def _groups(table: ScoreTable) -> list[str]:
-    return list(dict.fromkeys(score.group for score in table.scores))
-
-
-def _of_group(table: ScoreTable, group: str) -> list[Score]:
-    return [score for score in table.scores if score.group == group]
-
-
-def informative(scores: list[Score], runs: int) -> list[Score]:
-    """The cells that could tell whether so many runs stand behind them."""
-    return [
-        s for s in scores if s.images is not None and attainable_share(s.value.decimals, s.images, runs) < 1
-    ]
-
-
-def chance(scores: list[Score], runs: int) -> float:
-    """How often numbers that are nobody's accuracy would all fit so many runs."""
-    told = informative(scores, runs)
-    return prod(attainable_share(s.value.decimals, s.images or 1, runs) for s in told)
-
-
-def runs_behind(scores: list[Score]) -> int | None:
-    """The smallest number of runs that every cell fits, where that is no accident; None: cannot be told."""
-    for runs in RUNS_TRIED:
-        told = informative(scores, runs)
-        if told and all(fits(s, runs) for s in told):
-            return runs if chance(scores, runs) < CHANCE else None
-    return None
-
-
-@table_check("runs_behind", title="Runs behind the rows of a table", inputs=("test images of each dataset",))
-def runs_behind_rows(table: ScoreTable) -> Iterator[Finding]:
-    """A mean of three runs lies on a grid three times as fine as a single run's. Where the test set is small
-    this tells how many runs stand behind a group of cells that were measured alike: the smallest number that
-    all cells fit, if numbers picked blindly would fit less than once in 1000. Contradicted: another number
-    than stated; or a group is single runs while the rest of the table is means of several (which a group of
-    means would look like less than once in 100). Confirmed: as stated, or the same number for all groups of
-    the table. Not checkable: the test sets are too large for so few decimals.
-    """
-    found = {group: runs_behind(_of_group(table, group)) for group in _groups(table)}
-    most = max((runs for runs in found.values() if runs), default=None)
-    for group, runs in found.items():
-        scores = _of_group(table, group)
-        methods = listed(dict.fromkeys(score.method for score in scores))
-        stated = {score.runs for score in scores}
-        said = next(iter(stated)) if len(stated) == 1 else None
-        yield Finding(
-            subject=f"{table.place}: runs behind {methods}",
-            published=None if said is None else f"{said} runs",
-            recomputed=None if runs is None else f"{runs} runs",
-            source=table.source,
-            **_judge_runs(scores, runs, said, most),
-        )
-
-
-def _judge_runs(scores: list[Score], runs: int | None, said: int | None, most: int | None) -> dict[str, Any]:
-    told = informative(scores, runs or said or 1)
-    if runs is None:
-        return _said("not_checkable", "the test sets are too large, or the cells too few, to tell")
-    odds = chance(scores, runs)
-    why = f"all {len(told)} telling cells fit {runs} run(s), by chance {odds:.1g}"
-    if said is not None and said % runs:
-        return _said("contradicted", f"{why}; stated are {said}")
-    if most is not None and most % runs == 0 and most > runs:
-        accident = odds / chance(scores, most)
-        if accident < ACCIDENT:
-            rest = f"the rest of the table is means of {most}, which would look so in {accident:.1g} of cases"
-            return _said("contradicted", f"{why}; {rest}: the rows are not measured alike")
-    return _said("confirmed", why)
-
-
 # --- the std of runs -----------------------------------------------------------------------------------
 
 
@@ -260,11 +169,11 @@ def _judge_spread(score: Score) -> dict[str, Any]:
 @table_check("sampler_padding", title="Padded test sets", inputs=("test images of each dataset",))
 def sampler_padding(table: ScoreTable) -> Iterator[Finding]:
     """An evaluation on several processes pads the test set to a multiple of them, and so counts some images
-    twice. It shows where the accuracies of a dataset are no shares of N but shares of N rounded up. Looked at
-    are datasets with at least one accuracy of a single run that is no share of N. Contradicted: all of them
-    are shares of the padded number for 2, 4 or 8 processes (or the stated number), and by chance would be
-    less than once in 10; the finding says how far the true accuracy may lie off. Confirmed: the stated number
-    of processes divides N, so that nothing is counted twice.
+    twice. It shows where the accuracies of a dataset are no shares of N but shares of N rounded up. Looked
+    at are datasets with an accuracy that is no share of N. Contradicted: all are shares of the padded number
+    for the stated number of processes, and by chance would be less than once in 10; or for 2, 4 or 8
+    processes, and less than once in 10,000; the finding says how far the true accuracy may lie off.
+    Confirmed: the stated number of processes divides N, so that nothing is counted twice.
     """
     for dataset in table.datasets:
         scores = [s for s in table.of_dataset(dataset) if s.runs in (1, None) and s.images is not None]
@@ -292,7 +201,8 @@ def _padding_of(table: ScoreTable, dataset: str, scores: list[Score]) -> Iterato
     for processes in (said,) if said else PROCESSES_TRIED:
         total = padded(images, processes)
         odds = prod(attainable_share(score.value.decimals, total) for score in scores)
-        if total == images or odds > 0.1 or not all(is_share(score.value, total) for score in scores):
+        limit = PADDING_CHANCE if said else PADDING_CHANCE_TRIED
+        if total == images or odds > limit or not all(is_share(score.value, total) for score in scores):
             continue
         bounds = [true_accuracies(score.value, images, processes) for score in scores]
         off = max(

@@ -11,8 +11,13 @@ from fractions import Fraction
 from functools import lru_cache
 from math import ceil, floor
 
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import fftconvolve
+
 from fgvc.audit.rounding import Interval, Printed, ceil_sqrt, floor_sqrt, step
 
+Flags = npt.NDArray[np.bool_]
 #: Combinations of runs that the search for a std looks at before it gives up.
 MAX_NODES = 200_000
 
@@ -35,6 +40,11 @@ def attainable_share(decimals: int, images: int, runs: int = 1) -> float:
     With N images there are N+1 accuracies, among 100·10^decimals + 1 printable ones.
     """
     return min(1.0, (images * runs + 1) / (100 * int(10**decimals) + 1))
+
+
+def is_everything_possible(decimals: int, images: int, runs: int = 1) -> bool:
+    """Whether every printable accuracy is possible, so that nothing can be told."""
+    return images * runs >= 100 * int(10**decimals)
 
 
 def padded(images: int, processes: int) -> int:
@@ -62,37 +72,34 @@ def is_mean_of_rounded(printed: Printed, images: int, runs: int, run_decimals: i
     """Whether ``printed`` can be the mean of ``runs`` accuracies that were each rounded first.
 
     A sum of rounded accuracies is an integer in units of 10^-run_decimals; which integers are possible is
-    kept as the bits of one long number, to which each run adds a shifted copy for every possible accuracy.
+    known from convolving what each run can be.
     """
     unit = step(run_decimals)
     possible = _sums_of_rounded(images, runs, run_decimals)
     low, high = printed.interval.low * runs / unit, printed.interval.high * runs / unit
-    return any(possible >> total & 1 for total in range(max(0, ceil(low)), floor(high) + 1))
+    return bool(possible[max(0, ceil(low)) : floor(high) + 1].any())
 
 
-@lru_cache(maxsize=64)
-def _sums_of_rounded(images: int, runs: int, decimals: int) -> int:
-    """As a number's bits: which sums of ``runs`` rounded accuracies are possible."""
-    possible = 1
-    single = _rounded_units(images, decimals)
-    for _ in range(runs):
-        shifted = 0
-        for units in single:
-            shifted |= possible << units
-        possible = shifted
-    return possible
+@lru_cache(maxsize=256)
+def _sums_of_rounded(images: int, runs: int, decimals: int) -> Flags:
+    """By sum of ``runs`` rounded accuracies, in units of the last digit: whether it is possible."""
+    single = _rounded(images, decimals)
+    if runs == 1:
+        return single
+    # Counts of pairs are whole numbers, far below where the transform's rounding would reach one half.
+    pairs = fftconvolve(_sums_of_rounded(images, runs - 1, decimals).astype(float), single.astype(float))
+    return np.asarray(pairs > 0.5)
 
 
-def _rounded_units(images: int, decimals: int) -> set[int]:
-    """Every accuracy k/N rounded to ``decimals``, in units of the last digit; ties both ways."""
+def _rounded(images: int, decimals: int) -> Flags:
+    """By accuracy in units of the last digit: whether some k/N is rounded to it; ties both ways."""
     scale = 100 * 10**decimals
-    units: set[int] = set()
-    for k in range(images + 1):
-        doubled, rest = divmod(2 * k * scale, images)
-        units.add((doubled + 1) // 2)
-        if rest == 0 and doubled % 2:  # exactly halfway
-            units.add(doubled // 2)
-    return units
+    doubled, rest = np.divmod(2 * np.arange(images + 1, dtype=np.int64) * scale, images)
+    possible = np.zeros(scale + 1, dtype=bool)
+    possible[(doubled + 1) // 2] = True
+    halfway = (rest == 0) & (doubled % 2 == 1)
+    possible[doubled[halfway] // 2] = True
+    return possible
 
 
 # --- the std of a few runs ----------------------------------------------------------------------------------

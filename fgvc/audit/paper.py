@@ -125,7 +125,13 @@ def _seeds(text: str, shown: str, line: int) -> int | None:
     if text.strip().casefold() in _MISSING:
         return None
     if not text.strip().isdigit() or int(text) < 1:
-        raise FgvcError(f"'{text[:40]}' is no number of runs", file=shown, line=line, key="seeds")
+        raise FgvcError(
+            f"'{text[:40]}' is no number of runs",
+            file=shown,
+            line=line,
+            key="seeds",
+            cure="write 3, or nothing",
+        )
     return int(text)
 
 

@@ -70,6 +70,13 @@ class ScoreTable:
     def datasets(self) -> list[str]:
         return list(dict.fromkeys(score.dataset for score in self.scores))
 
+    @cached_property
+    def groups(self) -> list[str]:
+        return list(dict.fromkeys(score.group for score in self.scores))
+
+    def of_group(self, group: str) -> list[Score]:
+        return [score for score in self.scores if score.group == group]
+
     def of_method(self, method: str) -> list[Score]:
         return [score for score in self.scores if score.method == method]
 

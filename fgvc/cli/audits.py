@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fgvc.audit.report import Report
 
 PUBLISHED = "published"
+_COLUMNS = [
+    Column(key, key) for key in ("check", "verdict", "subject", "published", "recomputed", "explanation")
+]
 
 
 @app.command(
@@ -54,9 +57,9 @@ def audit(
         _refuse_table_options(target, {"--dataset": dataset, "--seeds": seeds, "--test-images": test_images})
         _known_target(project, target)
     elif write:
-        raise FgvcError("--write is for published and suites", cure=f"fgvc audit {target} --md > audit.md")
+        raise FgvcError("--write is for published and suites", cure=f"fgvc audit {target} --md")
     from fgvc.audit.paper import read_paper
-    from fgvc.audit.report import to_json, to_markdown, write_report
+    from fgvc.audit.report import to_json, write_report
     from fgvc.audit.runs import audit_published, audit_suite, audit_table
 
     if is_table:
@@ -70,8 +73,10 @@ def audit(
         print("\n".join(project.paths.shown(path) for path in paths))
     elif style == "terminal":
         _print_short(report, target)
+    elif style == "json":
+        print(to_json(report), end="")
     else:
-        print((to_markdown if style == "md" else to_json)(report), end="")
+        print_table([f.as_json() for f in report.findings], _COLUMNS, style)
     if strict and report.counts["contradicted"]:
         raise typer.Exit(1)
 

@@ -17,15 +17,10 @@ from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
-    AccuracyTable,
-    ComparisonsTable,
     CostFigure,
     CriticalDifferenceFigure,
-    DatasetsTable,
     PublishedFigure,
-    PublishedTable,
     Settings,
-    SizeTable,
     Suite,
     Table,
     ThroughputFigure,
@@ -190,8 +185,7 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        models = (AccuracyTable, ComparisonsTable, SizeTable, DatasetsTable, PublishedTable, VersusTable)
-        table: Table = self._tagged("table", name, *models)
+        table: Table = self._tagged("table", name, *get_args(Table))
         if isinstance(table, VersusTable):
             self._only_references(name, table)
         return table

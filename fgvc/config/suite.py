@@ -122,6 +122,27 @@ class SizeTable(Model):
     )
 
 
+class CostTable(Model):
+    """What each method of a suite costs, at each of its image sizes."""
+
+    kind: Literal["costs"]
+    title: str
+    caption: str
+    classes: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="classes of the head; null: those of the suite's first dataset"
+    )
+
+
+class SelectionTable(Model):
+    """What choosing regions costs: as published, on one footing, and as the code here does it."""
+
+    kind: Literal["selection_cost"]
+    title: str
+    caption: str
+    published: str = Field(description="id in params/published, a table of selection costs")
+    backbone: str = Field(description="timm name of the published backbone, on which ours is measured")
+
+
 class DatasetsTable(Model):
     """What the files in params/datasets say of every dataset; no dataset needs to be here."""
 
@@ -130,12 +151,22 @@ class DatasetsTable(Model):
     caption: str
 
 
-Table = AccuracyTable | ComparisonsTable | SizeTable | DatasetsTable | PublishedTable | VersusTable
+Table = (
+    AccuracyTable
+    | ComparisonsTable
+    | CostTable
+    | DatasetsTable
+    | PublishedTable
+    | SelectionTable
+    | SizeTable
+    | VersusTable
+)
 
 
 def is_of_every_suite(table: Table) -> bool:
     """Whether a table is the same in every suite: it stands below ``results/tables``, in no suite's list."""
-    return isinstance(table, DatasetsTable) or (isinstance(table, SizeTable) and table.datasets == "present")
+    of_all = isinstance(table, SizeTable) and table.datasets == "present"
+    return of_all or isinstance(table, DatasetsTable | SelectionTable)
 
 
 class CostFigure(Model):

@@ -1,4 +1,4 @@
-"""What choosing regions costs by the formulas of GLSim's Table 1, and by the same formulas put on one footing.
+"""What choosing regions costs by the formulas of GLSim's Table 1, and by the same ones on one footing.
 
 Source: arkel23/GLSim at 99cc474, tools/calc_flops.py (`PUBLISHED` and `published_backbone`), written from a
 description of what that tool computes and compared with the integers that it gives
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from fgvc.config.published import PublishedCosts
+from fgvc.config.published import PublishedCostCell, PublishedCosts
 
 #: Bytes of a number in float32.
 _FLOAT = 4
@@ -161,14 +161,9 @@ def consistent_percent(column: str, g: Geometry) -> float:
     return 100 * PUBLISHED[column].flops(g) / (2 * g.backbone_macs)
 
 
-def as_printed_flops(gflops: float) -> float:
-    """Rounded to two significant digits, as in the table."""
-    return float(f"{gflops:.2g}")
-
-
-def as_printed_percent(percent: float) -> float:
-    """Rounded to five significant digits, as in the table, and to four decimals, as by the tool."""
-    return float(f"{round(percent, 4):.5g}")
+def as_printed(value: float, digits: int, decimals: int | None = None) -> float:
+    """Rounded to so many significant digits, and no more than so many decimals."""
+    return float(f"{value if decimals is None else round(value, decimals):.{digits}g}")
 
 
 @dataclass(frozen=True)
@@ -178,10 +173,14 @@ class RecomputedCost:
     Attributes:
         column, image_size: the cell.
         printed_flops_g, printed_percent: as printed.
-        flops: operations by the tool's formula, exact; ``percent`` with four decimals.
+        flops: operations by the tool's formula, exact.
+        percent: by the tool's formula, with its four decimals.
         tokens, backbone_tokens: what numerator and denominator were counted with.
+        backbone_operations: the denominator, exact (see `published_backbone`).
+        flops_reproduced, percent_reproduced: whether the formula gives every printed digit.
         consistent_percent: the same FLOPs in percent of the FLOPs of a backbone with the same tokens.
         plain_percent: both without overlap of patches.
+        is_consistent: whether the consistent percentage reads as the printed one.
     """
 
     column: str
@@ -192,27 +191,16 @@ class RecomputedCost:
     percent: float
     tokens: int
     backbone_tokens: int
+    backbone_operations: int
+    flops_reproduced: bool
+    percent_reproduced: bool
     consistent_percent: float
     plain_percent: float
-
-    @property
-    def flops_reproduced(self) -> bool:
-        """Whether the formula gives every digit of the printed GFLOPs."""
-        return as_printed_flops(self.flops / 1e9) == self.printed_flops_g
-
-    @property
-    def percent_reproduced(self) -> bool:
-        """Whether the formula gives every digit of the printed percentage."""
-        return as_printed_percent(self.percent) == self.printed_percent
-
-    @property
-    def is_consistent(self) -> bool:
-        """Whether the printed percentage is also the consistent one, as printed."""
-        return as_printed_percent(self.consistent_percent) == self.printed_percent
+    is_consistent: bool
 
     @property
     def explanation(self) -> str:
-        """Why the printed percentage is not the consistent one."""
+        """What is mixed in the printed percentage."""
         texts = ["the denominator counts MACs (one a multiply-add), the numerator FLOPs"]
         if self.tokens != self.backbone_tokens:
             texts.append(
@@ -227,24 +215,36 @@ def recomputed_costs(printed: PublishedCosts) -> list[RecomputedCost]:
 
     In the order of the file: column by column, as its cells stand.
     """
-    found = []
-    for column, facts in printed.columns.items():
-        selection = PUBLISHED.get(column)
-        for cell in facts.cells if selection else []:
-            assert selection is not None
-            plain, own = Geometry(cell.image_size), selection.published_geometry(cell.image_size)
-            found.append(
-                RecomputedCost(
-                    column=column,
-                    image_size=cell.image_size,
-                    printed_flops_g=cell.flops_g,
-                    printed_percent=cell.percent_of_backbone,
-                    flops=selection.flops(own),
-                    percent=published_percent(column, cell.image_size),
-                    tokens=own.tokens,
-                    backbone_tokens=plain.tokens,
-                    consistent_percent=consistent_percent(column, own),
-                    plain_percent=consistent_percent(column, plain),
-                )
-            )
-    return found
+    return [
+        _recomputed(printed, column, cell)
+        for column, facts in printed.columns.items()
+        if column in PUBLISHED
+        for cell in facts.cells
+    ]
+
+
+def _recomputed(printed: PublishedCosts, column: str, cell: PublishedCostCell) -> RecomputedCost:
+    selection, plain = PUBLISHED[column], Geometry(cell.image_size)
+    own = selection.published_geometry(cell.image_size)
+    flops, percent = selection.flops(own), published_percent(column, cell.image_size)
+    consistent = consistent_percent(column, own)
+
+    def as_printed_percent(value: float) -> float:
+        return as_printed(value, printed.percent_digits, printed.percent_decimals)
+
+    return RecomputedCost(
+        column=column,
+        image_size=cell.image_size,
+        printed_flops_g=cell.flops_g,
+        printed_percent=cell.percent_of_backbone,
+        flops=flops,
+        percent=percent,
+        tokens=own.tokens,
+        backbone_tokens=plain.tokens,
+        backbone_operations=published_backbone(plain),
+        flops_reproduced=as_printed(flops / 1e9, printed.flops_digits) == cell.flops_g,
+        percent_reproduced=as_printed_percent(percent) == cell.percent_of_backbone,
+        consistent_percent=consistent,
+        plain_percent=consistent_percent(column, plain),
+        is_consistent=as_printed_percent(consistent) == cell.percent_of_backbone,
+    )

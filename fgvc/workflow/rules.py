@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.audit_facts import audit_costs, read_claims, read_statements
-from fgvc.config.grid import Cell, RateSearch, cells, rate_search
+from fgvc.config.grid import Cell, RateSearch, cells, counted, rate_search
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
 from fgvc.config.project import Project
@@ -23,9 +23,11 @@ from fgvc.config.suite import (
     AccuracyTable,
     ComparisonsTable,
     CriticalDifferenceFigure,
+    CostTable,
     DatasetsTable,
     PublishedFigure,
     PublishedTable,
+    SelectionTable,
     SizeTable,
     ThroughputFigure,
     VersusTable,
@@ -158,10 +160,13 @@ class Rules:
         table = self.project.table(name)
         if isinstance(table, AccuracyTable | ComparisonsTable | VersusTable):
             return self.metrics_of(suite, table.image_size)
-        if isinstance(table, DatasetsTable):
+        if isinstance(table, DatasetsTable | SelectionTable):
             return []
         if isinstance(table, PublishedTable):
             return self.published_costs(table)
+        if isinstance(table, CostTable):
+            records = counted(self.project, self.suite(suite), table)
+            return [str(self.paths.cost(*ids)) for ids in records]
         return self.stats_of(suite, table)
 
     def figure_inputs(self, suite: str | None, name: str) -> list[str]:
@@ -220,6 +225,8 @@ class Rules:
         printed = [project.published(name).model_dump(mode="json") for name in quoted_by(config)]
         if isinstance(config, PublishedTable | PublishedFigure):  # the same in every suite
             return value_sha256([config.model_dump(), printed, version("table")])
+        if isinstance(config, SelectionTable):  # it counts for itself
+            return value_sha256([config.model_dump(), printed, version("table"), version("cost")])
         if isinstance(config, DatasetsTable | SizeTable) and is_of_every_suite(config):
             return value_sha256([config.model_dump(), self._all_datasets(config), version("table")])
         listed = project.suite(suite_name)
