@@ -22,8 +22,8 @@ from fgvc.config.stages import version
 from fgvc.config.suite import (
     AccuracyTable,
     ComparisonsTable,
-    CriticalDifferenceFigure,
     CostTable,
+    CriticalDifferenceFigure,
     DatasetsTable,
     PublishedFigure,
     PublishedTable,
