@@ -25,6 +25,7 @@ from fgvc.config.project import Project
 from fgvc.data.fetch import fetch
 from fgvc.data.splits import prepare_splits
 from fgvc.evaluation.predict import evaluate_directory
+from fgvc.provenance.stopping import StoppedError, StopRequest
 from fgvc.training import engine, resume, run
 from fgvc.training.run import RunResult, train_run
 from fgvc.training.search import run_candidate
@@ -239,11 +240,16 @@ def _work(root: Path, method: str, log: Path, fate: Fate | None, facts: dict[str
     if fate:
         fate.await_it()
     spec = spec_of(Project(root), method, **facts)
-    if spec.is_search:
-        run_candidate(spec)
-        return
-    run.train_run(spec)
-    evaluate_directory(spec.project, spec.directory, "test")
+    try:
+        with StopRequest() as stop:
+            if spec.is_search:
+                run_candidate(spec, stop=stop)
+                return
+            run.train_run(spec, stop=stop)
+            evaluate_directory(spec.project, spec.directory, "test")
+    except StoppedError as stopped:
+        print(stopped.message, file=stream, flush=True)
+        raise
 
 
 @dataclass
