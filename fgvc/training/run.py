@@ -20,6 +20,7 @@ import torch
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
+from fgvc.config.stages import source_digest
 from fgvc.data.images import hash_files
 from fgvc.data.loading import EpochBatches, ImageSet, batches_of, train_loader
 from fgvc.data.progress import quiet
@@ -113,15 +114,30 @@ def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunR
                 spec.sha256,
                 file_sha256(spec.directory / MODEL),
             ):
-                say(f"(cached) {spec.label} is there already")
+                say(f"(cached) {spec.label} is there already{_made_otherwise(record)}")
+                ResumeState(store.folder, spec.sha256).clear()  # where the disk was full, or a kill came late
                 return RunResult("found", record["status"], record)
     drop_foreign_evaluation(spec.directory, spec.sha256)
     if store.restore(wanted, spec.directory):
         store.restore(EVALUATION_FILES, spec.directory)  # where it was evaluated, too
         record = json.loads(record_path.read_text(encoding="utf-8"))
-        say(f"(cached) {spec.label} was trained before with this very recipe; its files are back")
+        say(
+            f"(cached) {spec.label} was trained before with this very recipe; its files are back"
+            f"{_made_otherwise(record)}"
+        )
         return RunResult("restored", record["status"], record)
     return None
+
+
+def _made_otherwise(record: dict[str, Any]) -> str:
+    """Words on packages that a finished run was made with and that are here in another version."""
+    here, then = package_versions(), record.get("packages", {})
+    other = [
+        f"{name} {then[name]}, here {here[name]}"
+        for name in ("torch", "timm")
+        if then.get(name) != here[name]
+    ]
+    return f" (made with {'; '.join(other)})" if other else ""
 
 
 def _check_inputs(spec: RunSpec) -> None:
@@ -181,8 +197,10 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device, stop: StopRe
         batches_per_epoch=batches.batches_per_epoch,
         device=device,
     )
-    resume = ResumeState(store.folder, spec.sha256)
+    resume = ResumeState(store.folder, spec.sha256, _software())
     previous = resume.load()
+    if resume.refused:
+        say(f"{resume.refused}: the run begins anew")
     if previous:
         trainer.load_state(*previous)
         say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
@@ -210,6 +228,15 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device, stop: StopRe
         resume.clear()
     say(f"{spec.label}: {outcome.status} in {duration_text(record['duration_s'])}")
     return RunResult("resumed" if previous else "trained", outcome.status, record)
+
+
+def _software() -> dict[str, str | None]:
+    """What a half-trained state depends on besides the run's identity."""
+    versions = package_versions()
+    return {
+        **{name: versions[name] for name in ("torch", "torchvision", "timm", "numpy", "pillow")},
+        "the code of training": source_digest("train")[:12],
+    }
 
 
 def _cache_if_it_fits(images: ImageSet, spec: RunSpec) -> None:
