@@ -19,6 +19,9 @@ from fgvc.provenance.files import atomic_path, read_json, write_json
 
 GENERATIONS = 2
 
+#: Version or digest of what a state depends on, by name.
+Software = Mapping[str, str | None]
+
 
 class ResumeState:
     """The states of one run in one folder.
@@ -30,9 +33,7 @@ class ResumeState:
             would end with the bytes of neither: it is removed, and the run begins anew.
     """
 
-    def __init__(
-        self, folder: Path, run_sha256: str, made_by: Mapping[str, str | None] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, run_sha256: str, made_by: Software | None = None) -> None:
         self.folder = folder
         self.run_sha256 = run_sha256
         self.made_by = dict(made_by or {})

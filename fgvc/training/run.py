@@ -132,11 +132,8 @@ def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunR
 def _made_otherwise(record: dict[str, Any]) -> str:
     """Words on packages that a finished run was made with and that are here in another version."""
     here, then = package_versions(), record.get("packages", {})
-    other = [
-        f"{name} {then[name]}, here {here[name]}"
-        for name in ("torch", "timm")
-        if then.get(name) != here[name]
-    ]
+    changed = [name for name in ("torch", "timm") if then.get(name) != here[name]]
+    other = [f"{name} {then.get(name)}, here {here[name]}" for name in changed]
     return f" (made with {'; '.join(other)})" if other else ""
 
 

@@ -14,7 +14,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -203,15 +203,14 @@ class Fate:
             if step == self.step and self.moment == "after saving":
                 self.strike()
 
-        def half_a_state(content: Any, path: Path) -> None:
+        def half_a_state(content: Any, stream: BinaryIO) -> None:
             if at_step[0] != self.step:
-                return write(content, path)
+                return write(content, stream)
             whole = io.BytesIO()
             write(content, whole)
-            with Path(path).open("wb") as stream:
-                stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
-                stream.flush()
-                self.strike()
+            stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+            stream.flush()
+            self.strike()
             return None
 
         def no_record(path: Path, record: Any) -> None:
