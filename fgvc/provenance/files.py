@@ -83,7 +83,9 @@ def _unwritable(target: Path, error: OSError) -> FgvcError:
         errno.EACCES: "check the permissions of the folder",
     }
     number = error.errno or 0
-    return FgvcError(f"cannot write: {error.strerror or error}", file=target, cure=cures.get(number))
+    # Libraries add words of their own to what the system said.
+    said = os.strerror(number) if number in cures else error.strerror or error
+    return FgvcError(f"cannot write: {said}", file=target, cure=cures.get(number))
 
 
 def write_text(target: Path, text: str) -> None:

@@ -67,7 +67,7 @@ class ResumeState:
                 # Whatever is wrong with it, the generation before it is the answer.
                 continue
             if whole and record.get("made_by", {}) != self.made_by:
-                self.refused = self._changes(record)
+                self.refused = self.refused or self._changes(record)
                 self._remove(record_path)
             elif whole:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Trainings that meet what no restart mends: NaN, too little memory, a full disk, stale state, other writers."""
+"""What no restart mends by itself: NaN, too little memory, a full disk, stale state, another writer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 import trainfaults
+from PIL import Image
 from trainfaults import (
     EVALUATE,
     KILLED,
@@ -30,9 +31,10 @@ from trainfaults import (
     state_files,
     wait_for,
 )
-from trainkit import SIZE, SUITE, Fate, write_yaml
+from trainkit import SIZE, SUITE, Fate, variant, write_yaml
 
 from fgvc.config.project import Project
+from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.stopping import STOPPED
 from fgvc.training.memory import is_out_of_memory
 
@@ -204,13 +206,43 @@ def test_f15_a_changed_split_is_refused_or_trained_anew(project: Project) -> Non
     edited = fgvc(project, *TRAIN, "--seed", "2")
     assert edited.code == 2 and "train_val.csv" in edited.said and "fgvc data split tiny" in edited.said
     listed.write_text(text)
-    dataset = project.root / "params/datasets/tiny.yaml"
-    dataset.write_text(dataset.read_text().replace("provenance: ours", "provenance: ours\n  seed: 7"))
+    # A new picture: the images are no longer those that were split, and then they are.
+    pictures = project.root / "pictures/train/ant"
+    Image.open(pictures / "0.png").transpose(Image.Transpose.ROTATE_90).save(pictures / "9.png")
+    assert fgvc(project, "data", "fetch", "tiny", "--replace").code == 0
+    changed = fgvc(project, *TRAIN, "--seed", "2")
+    assert changed.code == 2 and "the images of 'tiny' changed since they were split" in changed.said
     assert fgvc(project, "data", "split", "tiny").code == 0
-    if project.paths.split_list("tiny", "train_val").read_text() == text:
-        pytest.fail("the split is the same: this test shows nothing")
     again = fgvc(project)
     assert again.code == 0 and "(cached)" not in again.said and card(project)["run_sha256"] != before
+
+
+def test_f15_weights_that_changed_under_the_same_name(project: Project) -> None:
+    """Weights whose file is not the one that was fetched are refused; weights that were fetched anew and are
+    others make another run: neither state nor results of the former stand for it."""
+    weights = "tf_efficientnet_lite0.in1k"
+    shipped = trainfaults.REPOSITORY / f"params/weights/{weights}.yaml"
+    (project.root / "params/weights").mkdir()
+    (project.root / f"params/weights/{weights}.yaml").write_text(shipped.read_text())
+    lite = variant(method="cnn", backbone="tf_efficientnet_lite0", dropout=0.0)
+    write_yaml(project.root / "params/methods/lite.yaml", {**lite, "weights": weights})
+    assert fgvc(project, "weights", "fetch", weights).code == 0
+    assert fgvc(project, *of("lite"), befalls=Fate(3, "after saving").await_it).code == KILLED
+    assert state_files(project, "lite")
+
+    file = project.paths.weights(weights)
+    tensors = safetensors.torch.load_file(file)
+    first = next(iter(tensors))
+    safetensors.torch.save_file({**tensors, first: tensors[first] + 1}, file)
+    changed = fgvc(project, *of("lite"))
+    assert changed.code == 2 and "were changed since they were fetched" in changed.said
+
+    record = project.paths.weights_record(weights)
+    facts = {**json.loads(record.read_text()), "sha256": file_sha256(file)}
+    record.write_text(json.dumps(facts))
+    anew = fgvc(project, *of("lite"))
+    assert anew.code == 0 and "resuming" not in anew.said
+    assert card(project, "lite")["identity"]["weights_sha256"] == facts["sha256"]
 
 
 # --- what a table shows ------------------------------------------------------------------------------
@@ -240,7 +272,7 @@ def test_f17_a_loss_that_is_not_finite(project: Project) -> None:
     assert diverged.code == 0 and "diverged: the loss is not finite at step 5 of 10" in diverged.last
     assert (card(project, "hot")["status"], card(project, "hot")["steps"]) == ("diverged", 5)
     again = fgvc(project, *of("hot", "--lr", "1e30"))
-    assert again.code == 0 and "(cached)" in again.said and "epoch 1" not in again.said
+    assert again.code == 0 and "(cached)" in again.said and "training on" not in again.said
     evaluated = fgvc(project, "evaluate", "tiny", "hot", "--size", str(SIZE))
     assert evaluated.code == 0 and "the run diverged: the loss is not finite" in evaluated.said
     shown = fgvc(project, "table", "acc", "--suite", "quick")
@@ -286,8 +318,8 @@ def test_f18_the_halving_survives_a_kill(fresh: Fresh) -> None:
 
 
 def test_f18_a_method_that_couples_its_batch_is_refused(project: Project) -> None:
-    """A batch whose images depend on one another (batch norm, metric losses) may not be split: one clear error
-    that says what to change, and the table shows it."""
+    """A batch whose images depend on one another (batch norm, metric losses) may not be split: one clear
+    error that says what to change, and the table shows it."""
     full = fgvc(project, *of("centers"), befalls=SmallMemory(2, method="cal"))
     assert full.code == 2 and "Traceback" not in full.said
     assert (

@@ -32,6 +32,8 @@ from fgvc.methods import Method, method_class
 from fgvc.provenance import locks
 from fgvc.training import engine, run
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 #: What a resumed run must give to the byte.
 EXACT = ("model.safetensors", "history.csv")
 
@@ -205,12 +207,15 @@ class SmallMemory:
             Fate(self.kill_at, "in the step").await_it()
         one_step, cls = engine.Trainer._one_step, method_class(self.method)
         forward, step = cls.forward, [0]
+        hooks: list[Any] = []
 
         def counted(trainer: engine.Trainer, *arguments: Any) -> int:
             step[0] = trainer.step + 1
             return one_step(trainer, *arguments)
 
         def full(*_: Any) -> None:
+            while hooks:
+                hooks.pop().remove()
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
         def limited(model: Method, images: torch.Tensor) -> Any:
@@ -221,7 +226,7 @@ class SmallMemory:
             if not fits:
                 # The first layer's gradient is the last to be computed.
                 first = next(p for p in model.parameters() if p.requires_grad)
-                first.register_hook(full)
+                hooks.append(first.register_hook(full))
             return output
 
         engine.Trainer._one_step = counted  # type: ignore[method-assign, assignment]
