@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from fgvc.config.recipe import Recipe
 from fgvc.data.loading import Batch
+from fgvc.device import give_back, is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
 from fgvc.provenance.stopping import StopRequest
-from fgvc.training.memory import MicroBatches, give_back, is_out_of_memory, too_large
+from fgvc.training.memory import MicroBatches, too_large
 from fgvc.training.optimization import (
     Schedule,
     classification_loss,

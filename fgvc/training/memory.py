@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
@@ -17,25 +14,6 @@ NOTE = (
     "batch; dropout and stochastic depth draw other numbers, and sums are taken in another order. "
     "The same halvings at the same steps give the same bytes"
 )
-#: How backends without an exception of their own say it.
-_WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception of torch says that an allocation failed, on whatever device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
-
-
-def give_back(device: torch.device) -> None:
-    """Return what torch keeps of freed memory to the device. To be called outside of the except block, whose
-    exception keeps the failed pass's activations alive."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
 
 
 @dataclass

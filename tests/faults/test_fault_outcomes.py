@@ -34,9 +34,9 @@ from trainfaults import (
 from trainkit import SIZE, SUITE, Fate, variant, write_yaml
 
 from fgvc.config.project import Project
+from fgvc.device import is_out_of_memory
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.stopping import STOPPED
-from fgvc.training.memory import is_out_of_memory
 
 pristine, fresh, project, undisturbed, small_disk = (
     trainfaults.pristine,
@@ -334,6 +334,19 @@ def test_f18_a_single_image_that_does_not_fit(project: Project) -> None:
     """Where not even one image fits, the error says so instead of halving for ever."""
     full = fgvc(project, befalls=SmallMemory(0))
     assert full.code == 2 and "error: out of memory at step 1 with a single image" in full.said
+
+
+def test_f18_an_evaluation_is_given_in_parts(project: Project, undisturbed: Bytes) -> None:
+    """Where a batch of the evaluation does not fit, it is predicted in parts: the same classes."""
+    assert fgvc(project).code == 0
+    full = fgvc(project, *EVALUATE, befalls=SmallMemory(2, training=False))
+    assert full.code == 0 and "out of memory; from here on 2 images a pass" in full.said
+    expected = json.loads(undisturbed["metrics.json"])
+    metrics = json.loads((run_dir(project) / "metrics.json").read_text())
+    assert metrics["top1_pct"] == expected["top1_pct"]
+    assert metrics["nll_nats"] == pytest.approx(expected["nll_nats"], abs=1e-5)
+    none = fgvc(project, *EVALUATE, befalls=SmallMemory(0, training=False))
+    assert none.code == 2 and "error: out of memory with a single image" in none.said
 
 
 def test_f18_a_real_allocation_that_fails_is_known() -> None:

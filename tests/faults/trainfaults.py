@@ -188,7 +188,7 @@ class StopWhilePredicting:
 
 @dataclass(frozen=True)
 class SmallMemory:
-    """A device on which no more than ``images`` fit into a training pass.
+    """A device on which no more than ``images`` fit into a pass, of training or of evaluation.
 
     Args:
         from_step: where it begins (1-based): another process took memory.
@@ -201,6 +201,7 @@ class SmallMemory:
     kill_at: int | None = None
     method: str = "vit"
     where: str = "forward"
+    training: bool = True
 
     def __call__(self) -> None:
         if self.kill_at:
@@ -219,7 +220,8 @@ class SmallMemory:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
         def limited(model: Method, images: torch.Tensor) -> Any:
-            fits = not model.training or len(images) <= self.images or step[0] < self.from_step
+            fits = len(images) <= self.images or model.training != self.training
+            fits = fits or (self.training and step[0] < self.from_step)
             if not fits and self.where == "forward":
                 full()
             output = forward(model, images)
