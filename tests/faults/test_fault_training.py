@@ -160,6 +160,19 @@ def test_f02_a_search_goes_on_where_it_was_stopped(project: Project) -> None:
     assert json.loads((folder / "metrics.json").read_text())["split"] == "val"
 
 
+def test_f02_a_request_while_the_results_are_written(project: Project, undisturbed: Bytes) -> None:
+    """Results that are being written are written to the end: a final run is then done (exit 0), a search stops
+    before its evaluation (75) and trains nothing again."""
+    assert fgvc(project, befalls=trainfaults.StopWhilePublishing(signal.SIGTERM)).code == 0
+    assert_same(project, undisturbed)
+    search = (*TRAIN, "--split", "train", "--seed", "1")
+    stopped = fgvc(project, *search, befalls=trainfaults.StopWhilePublishing(signal.SIGTERM))
+    assert stopped.code == STOPPED
+    assert stopped.last == "stopped after training by SIGTERM; the same command goes on from here"
+    again = fgvc(project, *search)
+    assert again.code == 0 and "(cached)" in again.said
+
+
 @pytest.mark.parametrize("moment", ["in the state", "before its record"])
 def test_f03_sigkill_inside_the_writing_of_a_state(
     project: Project, undisturbed: Bytes, moment: Moment
