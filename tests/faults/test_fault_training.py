@@ -161,7 +161,7 @@ def test_f02_a_search_goes_on_where_it_was_stopped(project: Project) -> None:
 
 
 def test_f02_a_request_while_the_results_are_written(project: Project, undisturbed: Bytes) -> None:
-    """Results that are being written are written to the end: a final run is then done (exit 0), a search stops
+    """Results that are being written are written to the end: a final run is then done (0), a search stops
     before its evaluation (75) and trains nothing again."""
     assert fgvc(project, befalls=trainfaults.StopWhilePublishing(signal.SIGTERM)).code == 0
     assert_same(project, undisturbed)
