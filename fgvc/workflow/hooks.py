@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,6 +51,9 @@ def begin(workflow: Any) -> Rules:
         )
     SESSION.project, SESSION.targets, SESSION.bin = Project(folder), targets, _prefix(folder)
     _use_own_verbs(folder)
+    # A cluster's warning goes to every process of a job; the verbs answer it, and Snakemake reports them.
+    with contextlib.suppress(ValueError):  # used from Python, outside of the main thread
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     rules = checked_rules(SESSION.project, targets)
     if workflow.is_main_process:
         job_records.restore(SESSION.project)
