@@ -80,6 +80,9 @@ class Method(nn.Module):
     Options: ClassVar[type] = NoOptions
     #: True when the loss or the forward pass couples the images of a batch (see `batch_coupled`).
     couples_batch: ClassVar[bool] = False
+    #: True when they meet in the forward pass already, and not in batch norms alone. The loss may couple them
+    #: on several devices, which collect what it reads; a forward pass that does is refused there.
+    couples_forward: ClassVar[bool] = False
 
     backbone: nn.Module
 
@@ -128,15 +131,23 @@ class Method(nn.Module):
     @property
     def batch_coupled(self) -> bool:
         """Whether an image's gradient depends on the rest of its batch (which then may not be split)."""
-        return self.couples_batch or any(isinstance(m, _BatchNorm) and _trains(m) for m in self.modules())
+        if self.couples_batch or self.couples_forward:
+            return True
+        return any(isinstance(m, _BatchNorm) and self.norm_trains(m) for m in self.modules())
 
     def train(self, mode: bool = True) -> Self:
         """As in torch, but a batch norm whose parameters are frozen keeps its statistics, too."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, _BatchNorm) and not _trains(module):
+            if isinstance(module, _BatchNorm) and not self.norm_trains(module):
                 module.eval()
         return self
+
+    @staticmethod
+    def norm_trains(norm: _BatchNorm) -> bool:
+        """Whether a batch norm follows the images: it has parameters that train, or none at all."""
+        own = list(norm.parameters(recurse=False))
+        return not own or any(parameter.requires_grad for parameter in own)
 
     def set_trainable(self, patterns: Iterable[str] | str) -> None:
         """Say what trains: ``"all"``, or shell-style patterns of parameter names.
@@ -155,12 +166,6 @@ class Method(nn.Module):
                 )
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, p) for p in chosen))
-
-
-def _trains(norm: _BatchNorm) -> bool:
-    """Whether a batch norm follows the images: it has parameters that train, or none at all."""
-    own = list(norm.parameters(recurse=False))
-    return not own or any(parameter.requires_grad for parameter in own)
 
 
 _REGISTRY: dict[str, type[Method]] = {}

@@ -20,6 +20,7 @@ from fgvc.config.recipe import Recipe
 from fgvc.data.loading import Batch
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
+from fgvc.training.distributed import Peers
 from fgvc.training.optimization import (
     Schedule,
     classification_loss,
@@ -92,6 +93,7 @@ class Trainer:
     Args:
         model: on ``device`` already, with what trains marked.
         batches_per_epoch: micro-batches; ``accumulate`` of them make a step.
+        peers: the processes that train this run, of which this is one.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Trainer:
         num_classes: int,
         batches_per_epoch: int,
         device: torch.device,
+        peers: Peers | None = None,
     ) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
+        self.peers = peers or Peers()
         self.accumulate = min(recipe.accumulate, batches_per_epoch)
         self.steps_per_epoch = batches_per_epoch // self.accumulate
         self.total_steps = recipe.epochs * self.steps_per_epoch
@@ -120,6 +124,8 @@ class Trainer:
         self.epoch = Epoch.new(device)
         #: Set from a signal handler; the loop ends after the step under way.
         self.stop_requested = False
+        #: On how many devices the run was trained: (steps done before, devices) where it began or changed.
+        self.devices: list[tuple[int, int]] = [(0, self.peers.count)]
 
     # --- state ------------------------------------------------------------------------------------
     def state(self) -> dict[str, Any]:
@@ -130,6 +136,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "history": self.history,
+            "devices": self.devices,
             "epoch": {
                 "loss": self.epoch.loss,
                 "correct": self.epoch.correct,
@@ -147,6 +154,9 @@ class Trainer:
         if self.ema:
             self.ema.load_state_dict(state["ema"])
         self.history = state["history"]
+        self.devices = state["devices"]
+        if self.devices[-1][1] != self.peers.count:
+            self.devices.append((step, self.peers.count))
         sums = state["epoch"]
         self.epoch = Epoch(
             sums["loss"].to(self.device),
@@ -176,7 +186,7 @@ class Trainer:
         """
         self.model.train()
         saved = time.monotonic()
-        while self.step < self.total_steps and not self.stop_requested:
+        while self.step < self.total_steps and not self.peers.any(self.stop_requested):
             self.schedule.set(self.step)
             images = self._one_step(batches)
             self.step += 1
@@ -193,7 +203,7 @@ class Trainer:
             if time.monotonic() - saved >= save_every_s and self.step < self.total_steps:
                 resume.save(self.step, self.state())
                 saved = time.monotonic()
-        if self.stop_requested:
+        if self.peers.any(self.stop_requested):
             return Outcome("stopped", self.history, self.step)
         if not all(parameter.isfinite().all() for parameter in self.final_model().parameters()):
             cause = f"the weights are not finite after the last step ({self.step})"
@@ -208,8 +218,9 @@ class Trainer:
                 batch = next(batches)
             except StopIteration:  # the sampler and the step count disagree: a defect, not a user's mistake
                 raise RuntimeError(f"the loader ended at step {self.step} of {self.total_steps}") from None
-            images_seen += len(batch.targets)
+            images_seen += self.peers.images(len(batch.targets))
             self._accumulate(batch, micro)
+        self.peers.sum_gradients(self.model)
         self.scaler.unscale_(self.optimizer)
         if self.recipe.clip_grad_norm is not None:
             trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -232,7 +243,9 @@ class Trainer:
             images, targets = mix(self.mixing, images, labels)
             labels = labels[: len(images)]
         with autocast(self.device, self.recipe):
-            output = self.model(images)
+            with self.peers.draws():
+                output = self.model(images)
+            output, targets, labels = self.peers.whole(output, targets, labels)
             terms = self.model.loss(output, targets)
         self.scaler.scale(terms["total"] / self.accumulate).backward()  # type: ignore[no-untyped-call]
         self.epoch.add(terms, output.logits, labels)
@@ -242,6 +255,7 @@ class Trainer:
         self.history.append(row)
         progress.epoch(epoch, self.step, row["train_loss"], row["train_top1_pct"])
         self.epoch = Epoch.new(self.device)
+        self.peers.check_same(self.model, f"after epoch {epoch}")
 
 
 def autocast(device: torch.device, recipe: Recipe) -> torch.autocast:

@@ -18,6 +18,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch.utils.data import DataLoader
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
@@ -33,6 +34,7 @@ from fgvc.device import (
     peak_device_memory_mib,
     prepare_process,
 )
+from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
 from fgvc.methods.build import build_variant
@@ -42,8 +44,10 @@ from fgvc.provenance.files import atomic_path, write_json, write_text
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.provenance.machine import code_identity, host, package_versions, peak_memory_mib
 from fgvc.provenance.store import ResultStore
+from fgvc.training.distributed import Peers, synchronised
 from fgvc.training.engine import Outcome, Trainer, autocast
-from fgvc.training.progress import TrainingProgress
+from fgvc.training.launch import STOP_SIGNALS, launch
+from fgvc.training.progress import NoProgress, TrainingProgress
 from fgvc.training.resume import ResumeState
 from fgvc.training.spec import RunSpec
 
@@ -71,11 +75,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def train_run(spec: RunSpec, *, device: str | None = None, files: list[str] | None = None) -> RunResult:
+def train_run(
+    spec: RunSpec, *, device: str | None = None, devices: int = 1, files: list[str] | None = None
+) -> RunResult:
     """Make the results of ``spec``, or find them already made.
 
     Args:
         device: overrides the settings' device.
+        devices: how many of them share each batch; on a CPU, processes.
         files: further files of a finished run that must be found too (a search's metrics).
 
     Raises FgvcError for everything that a user can mend; a diverged run is no error (its status says so).
@@ -90,10 +97,16 @@ def train_run(spec: RunSpec, *, device: str | None = None, files: list[str] | No
         found = _already_there(spec, wanted, store)
         if found:
             return found
-        chosen = choose_device(device or spec.project.settings.device)
-        autocast(chosen, spec.recipe)  # refuses a precision that the device does not have
+        settings = spec.project.settings
+        kind = device or settings.device
+        autocast(choose_device(kind), spec.recipe)  # refuses a precision that the device does not have
         _check_inputs(spec)
-        return _train(spec, store, chosen)
+        doing = f"training {spec.label}"
+        with leased_devices(kind, devices, doing, jobs_per_gpu=settings.jobs_per_gpu) as chosen:
+            if devices == 1:
+                return _train(spec, store, chosen[0], Peers())
+            result: RunResult = launch(_train, (spec, store), chosen, settings.device_timeout_s)
+            return result
 
 
 def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunResult | None:
@@ -144,10 +157,13 @@ def _check_inputs(spec: RunSpec) -> None:
             raise damage(spec.project, spec.dataset, [], changed)
 
 
-def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult:
+def _train(spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers) -> RunResult:
     recipe, started = spec.recipe, time.monotonic()
     prepare_process(recipe.threads)
-    say(f"{spec.label}: training on {describe_device(device)['name']}, {recipe.threads} torch thread(s)")
+    if peers.is_first:
+        times = f"{peers.count} × " if peers.count > 1 else ""
+        name = describe_device(device)["name"]
+        say(f"{spec.label}: training on {times}{name}, {recipe.threads} torch thread(s)")
     torch.manual_seed(spec.seed)
     model = build_variant(
         spec.project,
@@ -156,7 +172,10 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
         spec.num_classes,
         with_weights=True,
         dataset=spec.dataset,
-    ).to(device)
+    )
+    if peers.count > 1:
+        model = synchronised(model, device)
+    model = model.to(device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = spec.mean_std()
@@ -172,19 +191,25 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
         num_classes=spec.num_classes,
         batches_per_epoch=batches.batches_per_epoch,
         device=device,
+        peers=peers,
     )
     resume = ResumeState(store.folder, spec.sha256)
     previous = resume.load()
     if previous:
         trainer.load_state(*previous)
-        say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
+        if peers.is_first:
+            say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
     batches.first_batch = trainer.first_batch
-    _cache_if_it_fits(images, spec)
-    workers = loader_workers(spec.project.settings.loader_workers, device)
+    shared = peers.share(batches, mixes=trainer.mixing is not None)
+    _cache_if_it_fits(images, spec, peers.count)
+    workers = loader_workers(spec.project.settings.loader_workers, device, peers.count)
+    loader = train_loader(images, shared, workers, pin_memory=device.type == "cuda")
+    peers.check_same(model, f"at step {trainer.step}")
+    if not peers.is_first:
+        return _follow(trainer, loader, resume)
     progress = TrainingProgress(
         spec.label, recipe.epochs, trainer.total_steps, trainer.step, spec.state_directory / "progress.json"
     )
-    loader = train_loader(images, batches, workers, pin_memory=device.type == "cuda")
     try:
         with stop_signals(trainer) as received:
             outcome = trainer.train(
@@ -196,7 +221,8 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
                     f"stopped at step {trainer.step} of {trainer.total_steps}; "
                     "the same command goes on from here"
                 )
-                raise SystemExit(128 + received[0])
+                # Of several processes, another may be the one that was told.
+                raise SystemExit(128 + (received or [signal.SIGTERM])[0])
     finally:
         progress.close()
     record = _record(spec, trainer, outcome, device, progress, time.monotonic() - started, previous)
@@ -207,10 +233,28 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
     return RunResult("resumed" if previous else "trained", outcome.status, record)
 
 
-def _cache_if_it_fits(images: ImageSet, spec: RunSpec) -> None:
+def _follow(trainer: Trainer, loader: DataLoader[Any], resume: ResumeState) -> RunResult:
+    """Take every step beside the first process, which writes all that is written."""
+    with stop_signals(trainer):
+        outcome = trainer.train(batches_of(loader), resume, NoProgress(), save_every_s=math.inf)
+    if outcome.status == "stopped":
+        raise SystemExit
+    _peaks(trainer)
+    return RunResult("trained", outcome.status, {})
+
+
+def _peaks(trainer: Trainer) -> dict[str, float | None]:
+    """The most memory that a process of the run took."""
+    return {
+        "peak_memory_mib": trainer.peers.largest(peak_memory_mib()),
+        "peak_device_memory_mib": trainer.peers.largest(peak_device_memory_mib(trainer.device)),
+    }
+
+
+def _cache_if_it_fits(images: ImageSet, spec: RunSpec, processes: int) -> None:
     """Keep prepared images in memory where they fit; this also decodes every one before the first step."""
     size, settings = images.cache_bytes(), spec.project.settings
-    if size is not None and size <= settings.image_cache_gib * 2**30:
+    if size is not None and size * processes <= settings.image_cache_gib * 2**30:
         images.fill_cache(threads=max(1, min(4, os.cpu_count() or 1)))
 
 
@@ -273,12 +317,13 @@ def _record(
         "packages": package_versions(),
         "host": host(),
         "device": describe_device(device),
+        "devices": trainer.peers.count,
+        "devices_from_step": [list(since) for since in trainer.devices],
         "threads": torch.get_num_threads(),
         "duration_s": round(duration_s, 1),
         "resumed_from_step": previous[0] if previous else None,
         "images_per_s": round(progress.images_per_s(), 2),
-        "peak_memory_mib": peak_memory_mib(),
-        "peak_device_memory_mib": peak_device_memory_mib(device),
+        **_peaks(trainer),
     }
 
 
@@ -313,12 +358,15 @@ def stop_signals(trainer: Trainer) -> Iterator[list[int]]:
     received: list[int] = []
 
     def remember(number: int, _frame: object) -> None:
-        if received:  # a second signal: stop at once, the state of the last save remains
+        # A second signal: stop at once, the state of the last save remains. One of several processes may get
+        # the same signal twice, from whoever sent it and from its parent, which knows when to stop at once.
+        if received and trainer.peers.count == 1:
             raise KeyboardInterrupt
         received.append(number)
         trainer.stop_requested = True
 
-    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, remember) for number in STOP_SIGNALS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # see launch
     try:
         yield received
     finally:
