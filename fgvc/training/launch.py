@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -32,6 +33,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: How long the others may take, after one has failed, to say what they know.
 FAREWELL_S = 2.0
 POLL_S = 0.2
+
+_ERROR_KEYS = ("problem", "file", "line", "key", "cure")
 
 #: ``exit``: it was asked to stop and did; ``error``: a mistake that a user can mend; ``lost``: another
 #: process was lost; ``defect``: anything else that it could still tell; ``gone``: it ended without a word.
@@ -57,8 +60,8 @@ class _Rank:
         """Take its answer if there is one; a process that ended without any is gone."""
         has_ended = self.process.exitcode is not None
         if self.answers.poll():
-            with contextlib.suppress(EOFError, OSError):
-                self.answer = self.answers.recv()
+            with contextlib.suppress(EOFError):
+                self.answer = pickle.loads(self.answers.recv_bytes())
                 return
         if has_ended:
             self.answer = Answer("gone", self.process.exitcode)
@@ -216,18 +219,22 @@ def _rank_main(
     device = torch.device(seat.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    # Not as the connection would pickle it: tensors would be lent by a process that is about to end.
+    answers.send_bytes(pickle.dumps(_answer(seat, work, (*arguments, device))))
+
+
+def _answer(seat: Seat, work: Callable[..., Any], arguments: Sequence[Any]) -> Answer:
     try:
         with DevicePeers.joined(seat) as peers:
-            answers.send(Answer("result", work(*arguments, device, peers)))
+            return Answer("result", work(*arguments, peers))
     except SystemExit as stop:
-        answers.send(Answer("exit", stop.code))
+        return Answer("exit", stop.code)
     except PeerLostError as error:
-        answers.send(Answer("lost", error.problem))
+        return Answer("lost", error.problem)
     except FgvcError as error:
-        keys = ("problem", "file", "line", "key", "cure")
-        answers.send(Answer("error", {key: getattr(error, key) for key in keys}))
+        return Answer("error", {key: getattr(error, key) for key in _ERROR_KEYS})
     except Exception as error:
-        answers.send(Answer("defect", (one_line(f"{type(error).__name__}: {error}"), traceback.format_exc())))
+        return Answer("defect", (one_line(f"{type(error).__name__}: {error}"), traceback.format_exc()))
 
 
 def _end_with_parent() -> None:
