@@ -98,7 +98,7 @@ def launch(
 def _start(seat: Seat, work: Callable[..., Any], arguments: Sequence[Any]) -> _Rank:
     # Of a server that imports everything once and never touches a GPU, which no fork survives.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])
+    context.set_forkserver_preload([__name__, work.__module__])
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(
         target=_rank_main, args=(seat, work, arguments, sending), name=f"rank {seat.rank}"
