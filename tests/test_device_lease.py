@@ -23,14 +23,20 @@ NAMES = ["GPU-a", "GPU-b", "GPU-c"]
 FORK = multiprocessing.get_context("fork")
 
 
+def quiet(_: str) -> None:
+    pass
+
+
 def job(
     folder: Path, log: Path, names: list[str], count: int, jobs_per_name: int, rounds: int, hold_s: float
 ) -> None:
     """Borrow devices again and again; write a line when they are taken and before they are given back."""
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)  # lines appended whole, in their order
     for _ in range(rounds):
-        with lease(names, count, f"job {os.getpid()}", folder=folder, jobs_per_name=jobs_per_name,
-                   on_wait=lambda _: None, poll_s=0.001) as taken:  # fmt: skip
+        loan = lease(
+            names, count, "x", folder=folder, jobs_per_name=jobs_per_name, on_wait=quiet, poll_s=0.001
+        )
+        with loan as taken:
             os.write(handle, f"+ {' '.join(taken)}\n".encode())
             time.sleep(hold_s)
             os.write(handle, f"- {' '.join(taken)}\n".encode())

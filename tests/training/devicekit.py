@@ -28,7 +28,7 @@ CAL_WITHOUT_NORMS = ["backbone.cnn.*.conv*.weight", "attentions.conv.*", "fc.*"]
 def of_class(
     method: str, backbone: str = "test_vit", train: Any = "all", options: Any = None, **recipe: Any
 ) -> dict[str, Any]:
-    recipe = {"stochastic_depth": 0.2, "dropout": 0.1, **recipe}
+    recipe = {"epochs": 1, "stochastic_depth": 0.2, "dropout": 0.1, **recipe}
     made = variant(method=method, backbone=backbone, **recipe)
     return {**made, "train": train, "options": options or {}}
 
