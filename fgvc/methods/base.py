@@ -85,6 +85,9 @@ class Method(nn.Module):
     couples_forward: ClassVar[bool] = False
 
     backbone: nn.Module
+    #: Whether modules in which nothing trains stay in evaluation mode during training (no dropout, no
+    #: stochastic depth in them), as VPT does; False: they train like the rest, as the ILA code base does.
+    frozen_eval: bool = True
 
     def __init__(self, spec: ModelSpec, options: Any) -> None:
         super().__init__()
@@ -133,21 +136,21 @@ class Method(nn.Module):
         """Whether an image's gradient depends on the rest of its batch (which then may not be split)."""
         if self.couples_batch or self.couples_forward:
             return True
-        return any(isinstance(m, _BatchNorm) and self.norm_trains(m) for m in self.modules())
+        return any(isinstance(m, _BatchNorm) and norm_trains(m) for m in self.modules())
 
     def train(self, mode: bool = True) -> Self:
-        """As in torch, but a batch norm whose parameters are frozen keeps its statistics, too."""
+        """As in torch, but a batch norm whose parameters are frozen keeps its statistics, too.
+
+        With `frozen_eval`, every module in which nothing trains stays in evaluation mode.
+        """
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, _BatchNorm) and not self.norm_trains(module):
+            if isinstance(module, _BatchNorm) and not norm_trains(module):
+                module.eval()
+        if mode and self.frozen_eval:
+            for module in frozen_modules(self):
                 module.eval()
         return self
-
-    @staticmethod
-    def norm_trains(norm: _BatchNorm) -> bool:
-        """Whether a batch norm follows the images: it has parameters that train, or none at all."""
-        own = list(norm.parameters(recurse=False))
-        return not own or any(parameter.requires_grad for parameter in own)
 
     def set_trainable(self, patterns: Iterable[str] | str) -> None:
         """Say what trains: ``"all"``, or shell-style patterns of parameter names.
@@ -166,6 +169,24 @@ class Method(nn.Module):
                 )
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, p) for p in chosen))
+
+
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
+    """The largest parts of a model that have parameters of which none trains."""
+    found: list[nn.Module] = []
+    for child in model.children():
+        parameters = list(child.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            found.append(child)
+        else:
+            found += frozen_modules(child)
+    return found
+
+
+def norm_trains(norm: _BatchNorm) -> bool:
+    """Whether a batch norm follows the images: it has parameters that train, or none at all."""
+    own = list(norm.parameters(recurse=False))
+    return not own or any(parameter.requires_grad for parameter in own)
 
 
 _REGISTRY: dict[str, type[Method]] = {}

@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fgvc.data.loading import EpochBatches
 from fgvc.errors import FgvcError
 from fgvc.methods import Method, MethodOutput
+from fgvc.methods.base import norm_trains
 from fgvc.training.shared_draws import SharedDraws
 
 #: Gradients are summed in pieces of about this many numbers, so that their copy stays small.
@@ -265,7 +266,7 @@ def synchronised(model: Method, device: torch.device) -> Method:
     """
     if model.couples_forward:
         raise _refused(model, "couples the images of a batch in its forward pass")
-    norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and model.norm_trains(m)]
+    norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and norm_trains(m)]
     if not norms:
         return model
     if device.type != "cuda":
