@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from fgvc.errors import FgvcError
 
 #: Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+#: How backends without an exception of their own say it.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -116,3 +120,20 @@ def peak_device_memory_mib(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception of torch says that an allocation failed, on whatever device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def give_back(device: torch.device) -> None:
+    """Return what torch keeps of freed memory to the device. To be called outside of the except block, whose
+    exception keeps the failed pass's activations alive."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,5 +1,7 @@
 # The learning-rate choice on val, training on train_val, and test predictions from the frozen checkpoint.
 # The training verb is never given the test split.
+# `exec`: a signal to stop reaches the verb alone. A shell around it would end at once, and take its job for
+# dead while it still saves its state.
 
 
 rule search:
@@ -25,7 +27,7 @@ rule search:
         seed=lambda w: RULES.search(w.dataset, w.method, w.size).seed,
         evaluation=version("evaluate"),
     shell:
-        "fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "exec fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " --lr {wildcards.lr} --split train --seed {params.seed} --devices {resources.devices} > {log} 2>&1"
 
 
@@ -68,7 +70,7 @@ rule train:
     params:
         recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
     shell:
-        "fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "exec fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " --seed {wildcards.seed} --devices {resources.devices} > {log} 2>&1"
 
 
@@ -90,5 +92,5 @@ rule evaluate:
     params:
         stage=version("evaluate"),
     shell:
-        "fgvc evaluate {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "exec fgvc evaluate {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " --seed {wildcards.seed} > {log} 2>&1"

@@ -23,9 +23,7 @@ from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
 )
 from fgvc.cli.groups import MAP, app
 from fgvc.errors import FgvcError, nearest
-
-#: Exit status of a run that was interrupted (Ctrl-C), as shells expect it.
-INTERRUPTED = 130
+from fgvc.provenance.stopping import INTERRUPTED, StoppedError
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -42,6 +40,9 @@ def _run(command: Any, arguments: list[str], debug: bool) -> int:
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             print("interrupted", file=sys.stderr)
         return code if isinstance(code, int) else 0
+    except StoppedError as stopped:
+        print(stopped.message, file=sys.stderr)
+        return int(stopped.code or 0)
     except FgvcError as error:
         if debug:
             traceback.print_exc()

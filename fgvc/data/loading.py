@@ -6,6 +6,7 @@ resumed run, and one with another number of workers, sees the same pictures.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -147,8 +148,14 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Batch]:
         yield batch
 
 
-def _one_thread(_worker: int) -> None:
+def _begin_worker(_worker: int) -> None:
+    """One thread; and requests to stop, which may reach the whole process group, are the trainer's to answer.
+
+    A worker that ended by itself would fail the step whose pictures it decodes.
+    """
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def train_loader(images: ImageSet, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader[Any]:
@@ -159,7 +166,7 @@ def train_loader(images: ImageSet, batches: EpochBatches, workers: int, pin_memo
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )
 
 
@@ -173,5 +180,5 @@ def eval_loader(images: ImageSet, batch_size: int, workers: int, pin_memory: boo
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.project import Project
@@ -20,7 +20,13 @@ from fgvc.config.stages import version
 from fgvc.data.loading import ImageSet, Sample, batches_of, eval_loader
 from fgvc.data.splits import read_class_names, read_split
 from fgvc.data.transforms import eval_pipeline, normalisation
-from fgvc.device import describe_device, loader_workers, prepare_process
+from fgvc.device import (
+    describe_device,
+    give_back,
+    is_out_of_memory,
+    loader_workers,
+    prepare_process,
+)
 from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import compute_metrics
@@ -65,13 +71,15 @@ def predict(
     """
     model.eval()
     frames: list[dict[str, Any]] = []
+    parts = 1
     loader = eval_loader(images, batch_size, workers, pin_memory=device.type == "cuda")
     with torch.inference_mode():
         for batch in batches_of(loader):
             inputs = batch.images.to(device, non_blocking=True)
             if channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            logprobs = model(inputs).logits.float().log_softmax(dim=1).cpu()
+            logits, parts = _logits(model, inputs, parts)
+            logprobs = logits.float().log_softmax(dim=1).cpu()
             top = logprobs.topk(min(TOP_CLASSES, logprobs.shape[1]), dim=1)
             own = logprobs.gather(1, batch.targets[:, None])[:, 0]
             for row, index in enumerate(batch.indices.tolist()):
@@ -85,6 +93,27 @@ def predict(
                     }
                 )
     return pd.DataFrame(frames, columns=_SCHEMA.names)
+
+
+def _logits(model: nn.Module, inputs: Tensor, parts: int) -> tuple[Tensor, int]:
+    """Logits [B, K] of a batch, given in ``parts`` or in more where memory does not suffice; and how many.
+
+    An image's prediction does not depend on its batch, but for the last bits. Raises FgvcError where not even
+    one image fits.
+    """
+    while True:
+        try:
+            return torch.cat([model(some).logits for some in inputs.chunk(parts)]), parts
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        give_back(inputs.device)  # the exception, which is gone here, kept the failed pass's memory
+        if parts >= len(inputs):
+            raise FgvcError(
+                "out of memory with a single image", cure="predict on a device with more memory: --device cpu"
+            )
+        parts *= 2
+        print(f"out of memory; from here on {-(-len(inputs) // parts)} images a pass", file=sys.stderr)
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, about: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fgvc.data.loading import EpochBatches
+from fgvc.device import is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method, MethodOutput
 from fgvc.methods.base import norm_trains
@@ -289,7 +290,7 @@ def _telling(what: str) -> Iterator[None]:
     """Turn torch's error about a lost peer into `PeerLostError`."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise PeerLostError(f"a process of the run was lost in {what}: {error}") from error

@@ -7,6 +7,7 @@ went wrong. A process whose parent is gone ends at once.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
@@ -26,10 +27,9 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from fgvc.errors import FgvcError, one_line
+from fgvc.provenance.stopping import StoppedError, StopRequest
 from fgvc.training.distributed import DevicePeers, PeerLostError, Seat
 
-#: Signals that ask a run to stop; they reach a process that has nothing to save only once it can save.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: How long the others may take, after one has failed, to say what they know.
 FAREWELL_S = 2.0
 POLL_S = 0.2
@@ -67,41 +67,54 @@ class _Rank:
             self.answer = Answer("gone", self.process.exitcode)
 
     @property
+    def has_left(self) -> bool:
+        """Whether it ended where the others did not."""
+        if self.answer is None or self.answer.kind == "result":
+            return False
+        # One that was stopped between two steps was stopped with the others, and has told how far they came.
+        return not (self.answer.kind == "exit" and self.answer.value[1])
+
+    @property
     def name(self) -> str:
         return f"process {self.seat.rank + 1} of {self.seat.count} ({self.seat.device})"
 
 
 def launch(
-    work: Callable[..., Any], arguments: Sequence[Any], devices: Sequence[torch.device], timeout_s: float
+    work: Callable[..., Any],
+    arguments: Sequence[Any],
+    devices: Sequence[torch.device],
+    timeout_s: float,
+    stop: StopRequest,
 ) -> Any:
-    """Call ``work(*arguments, device, peers)`` in one process for each device; all must end well.
+    """Call ``work(*arguments, device, peers, stop)`` in one process for each device; all must end well.
 
     Args:
         work: a function of a module, and arguments that pickle takes.
         timeout_s: how long a process waits for the others before it gives up.
+        stop: passed on. A process listens for itself as well: clusters send their signals to all.
 
-    Returns what the first process returns. Raises the FgvcError of a process that raised one, SystemExit with
-    the first one's code when they were asked to stop, and FgvcError when a process died or did not answer.
+    Returns what the first process returns. Raises the FgvcError of a process that raised one, StoppedError
+    when they were asked to stop, and FgvcError when a process died or did not answer.
     """
     with tempfile.TemporaryDirectory(prefix="fgvc-run-", ignore_cleanup_errors=True) as folder:
         meeting = Path(folder) / "meeting"
         seats = [Seat(i, len(devices), str(d), meeting, timeout_s) for i, d in enumerate(devices)]
         ranks: list[_Rank] = []
-        with contextlib.ExitStack() as started, _signals_passed_on(ranks) as received:
+        with contextlib.ExitStack() as started, stop.deferred():
             started.callback(_end, ranks)
             with _stop_signals_blocked():
-                ranks += [_start(seat, work, arguments) for seat in seats]
-            _watch(ranks)
-            return _conclusion(ranks, received)
+                ranks += [_start(seat, work, arguments, stop) for seat in seats]
+            _watch(ranks, stop)
+            return _conclusion(ranks, stop)
 
 
-def _start(seat: Seat, work: Callable[..., Any], arguments: Sequence[Any]) -> _Rank:
+def _start(seat: Seat, work: Callable[..., Any], arguments: Sequence[Any], stop: StopRequest) -> _Rank:
     # Of a server that imports everything once and never touches a GPU, which no fork survives.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, work.__module__])
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(
-        target=_rank_main, args=(seat, work, arguments, sending), name=f"rank {seat.rank}"
+        target=_rank_main, args=(seat, work, arguments, stop, sending), name=f"rank {seat.rank}"
     )
     process.start()
     sending.close()
@@ -112,71 +125,52 @@ def _start(seat: Seat, work: Callable[..., Any], arguments: Sequence[Any]) -> _R
 def _stop_signals_blocked() -> Iterator[None]:
     """Processes started inside of the block keep stop signals waiting until they let them through."""
     resource_tracker.ensure_running()  # else it is started with the first process, and unblocks them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, StopRequest.SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextlib.contextmanager
-def _signals_passed_on(ranks: list[_Rank]) -> Iterator[list[int]]:
-    """Stop signals go to ``ranks``, a list that the block fills; a second one ends them all.
-
-    Gives the list of those received.
-    """
-    received: list[int] = []
-
-    def pass_on(number: int, _frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        for rank in ranks:
-            if rank.process.pid is not None and rank.process.exitcode is None:
-                os.kill(rank.process.pid, number)
-
-    previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _watch(ranks: list[_Rank]) -> None:
-    """Wait until each has answered; after a failure, only as long as a farewell takes."""
-    deadline: float | None = None
+def _watch(ranks: list[_Rank], stop: StopRequest) -> None:
+    """Wait until each has answered; after one left the others, only as long as a farewell takes."""
+    passed_on, deadline = False, math.inf
     while waiting := [rank for rank in ranks if rank.answer is None]:
-        if deadline is not None and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             return
+        if stop.is_due() and not passed_on:
+            passed_on = True
+            for rank in waiting:
+                rank.process.terminate()
         connection.wait([rank.answers for rank in waiting], timeout=POLL_S)
         for rank in waiting:
             rank.look()
-        if deadline is None and any(r.answer and r.answer.kind not in ("result", "exit") for r in ranks):
+        if deadline == math.inf and any(rank.has_left for rank in ranks):
             deadline = time.monotonic() + FAREWELL_S
 
 
 def _end(ranks: list[_Rank]) -> None:
     """No process is left, whatever happened; one that answered well may end by itself."""
     for rank in ranks:
-        if rank.answer is not None and rank.answer.kind in ("result", "exit"):
+        if rank.answer is not None:
             rank.process.join(FAREWELL_S)
         rank.process.kill()
         rank.process.join()
 
 
-def _conclusion(ranks: list[_Rank], received: list[int]) -> Any:
+def _conclusion(ranks: list[_Rank], stop: StopRequest) -> Any:
     """The first process's result; or the most telling failure, raised."""
-    if received and Answer("gone", -received[0]) in [rank.answer for rank in ranks]:
-        raise SystemExit(128 + received[0])  # it was stopped where it had nothing to save
+    answers = [rank.answer for rank in ranks]
+    stopped = [a.value for a in answers if a and a.kind == "exit"]
+    if stopped or (stop.is_due() and not all(a and a.kind == "result" for a in answers)):
+        # A process that was told at another moment than the others may have left them without a word.
+        reason, done = stopped[0] if stopped else ("", "")
+        raise StoppedError(stop.reason or reason, done)
     for kind in ("error", "gone", "defect", "lost"):
         for rank in ranks:
             if rank.answer is not None and rank.answer.kind == kind:
                 _raise(rank, ranks)
-    first = ranks[0].answer
-    if first is not None and first.kind == "exit":
-        raise SystemExit(first.value)
-    return first.value if first is not None else None
+    return answers[0].value if answers[0] else None
 
 
 def _raise(rank: _Rank, ranks: list[_Rank]) -> NoReturn:
@@ -210,7 +204,11 @@ def _raise(rank: _Rank, ranks: list[_Rank]) -> NoReturn:
 
 
 def _rank_main(
-    seat: Seat, work: Callable[..., Any], arguments: Sequence[Any], answers: connection.Connection
+    seat: Seat,
+    work: Callable[..., Any],
+    arguments: Sequence[Any],
+    stop: StopRequest,
+    answers: connection.Connection,
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # All processes are on this machine; its name may lead nowhere, or out of it.
@@ -220,15 +218,19 @@ def _rank_main(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     # Not as the connection would pickle it: tensors would be lent by a process that is about to end.
-    answers.send_bytes(pickle.dumps(_answer(seat, work, (*arguments, device))))
+    answers.send_bytes(pickle.dumps(_answer(seat, work, (*arguments, device), stop)))
 
 
-def _answer(seat: Seat, work: Callable[..., Any], arguments: Sequence[Any]) -> Answer:
+def _answer(seat: Seat, work: Callable[..., Any], arguments: Sequence[Any], stop: StopRequest) -> Answer:
     try:
-        with DevicePeers.joined(seat) as peers:
-            return Answer("result", work(*arguments, peers))
-    except SystemExit as stop:
-        return Answer("exit", stop.code)
+        with stop:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, StopRequest.SIGNALS)
+            with DevicePeers.joined(seat) as peers:
+                return Answer("result", work(*arguments, peers, stop))
+    except StoppedError as stopped:
+        return Answer("exit", (stopped.reason, stopped.done))
+    except KeyboardInterrupt:
+        return Answer("exit", ("SIGINT", ""))
     except PeerLostError as error:
         return Answer("lost", error.problem)
     except FgvcError as error:

@@ -130,6 +130,9 @@ class NoProgress(TrainingProgress):
     def __init__(self) -> None:
         pass
 
+    def say(self, text: str) -> None:
+        pass
+
     def step(self, epoch: int, step: int, images: int, loss: Callable[[], tuple[float, float]]) -> None:
         pass
 

@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
+from fgvc.config.stages import source_digest
 from fgvc.data.images import hash_files
 from fgvc.data.loading import EpochBatches, ImageSet, batches_of, train_loader
 from fgvc.data.progress import quiet
@@ -43,10 +43,11 @@ from fgvc.provenance.durations import duration_text
 from fgvc.provenance.files import atomic_path, write_json, write_text
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.provenance.machine import code_identity, host, package_versions, peak_memory_mib
+from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
 from fgvc.training.distributed import Peers, synchronised
 from fgvc.training.engine import Outcome, Trainer, autocast
-from fgvc.training.launch import STOP_SIGNALS, launch
+from fgvc.training.launch import launch
 from fgvc.training.progress import NoProgress, TrainingProgress
 from fgvc.training.resume import ResumeState
 from fgvc.training.spec import RunSpec
@@ -76,7 +77,12 @@ def say(text: str) -> None:
 
 
 def train_run(
-    spec: RunSpec, *, device: str | None = None, devices: int = 1, files: list[str] | None = None
+    spec: RunSpec,
+    *,
+    device: str | None = None,
+    devices: int = 1,
+    files: list[str] | None = None,
+    stop: StopRequest | None = None,
 ) -> RunResult:
     """Make the results of ``spec``, or find them already made.
 
@@ -84,8 +90,10 @@ def train_run(
         device: overrides the settings' device.
         devices: how many of them share each batch; on a CPU, processes.
         files: further files of a finished run that must be found too (a search's metrics).
+        stop: asked between steps.
 
-    Raises FgvcError for everything that a user can mend; a diverged run is no error (its status says so).
+    Raises FgvcError for everything that a user can mend, and StoppedError, with the state saved, when
+    ``stop`` says so; a diverged run is no error (its status says so).
     """
     wanted = RUN_FILES + (files or [])
     state = spec.state_directory
@@ -102,10 +110,11 @@ def train_run(
         autocast(choose_device(kind), spec.recipe)  # refuses a precision that the device does not have
         _check_inputs(spec)
         doing = f"training {spec.label}"
+        stop = stop or StopRequest(environment={})
         with leased_devices(kind, devices, doing, jobs_per_gpu=settings.jobs_per_gpu) as chosen:
             if devices == 1:
-                return _train(spec, store, chosen[0], Peers())
-            result: RunResult = launch(_train, (spec, store), chosen, settings.device_timeout_s)
+                return _train(spec, store, chosen[0], Peers(), stop)
+            result: RunResult = launch(_train, (spec, store), chosen, settings.device_timeout_s, stop)
             return result
 
 
@@ -118,15 +127,27 @@ def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunR
                 spec.sha256,
                 file_sha256(spec.directory / MODEL),
             ):
-                say(f"(cached) {spec.label} is there already")
+                say(f"(cached) {spec.label} is there already{_made_otherwise(record)}")
+                ResumeState(store.folder, spec.sha256).clear()  # where the disk was full, or a kill came late
                 return RunResult("found", record["status"], record)
     drop_foreign_evaluation(spec.directory, spec.sha256)
     if store.restore(wanted, spec.directory):
         store.restore(EVALUATION_FILES, spec.directory)  # where it was evaluated, too
         record = json.loads(record_path.read_text(encoding="utf-8"))
-        say(f"(cached) {spec.label} was trained before with this very recipe; its files are back")
+        say(
+            f"(cached) {spec.label} was trained before with this very recipe; its files are back"
+            f"{_made_otherwise(record)}"
+        )
         return RunResult("restored", record["status"], record)
     return None
+
+
+def _made_otherwise(record: dict[str, Any]) -> str:
+    """Words on packages that a finished run was made with and that are here in another version."""
+    here, then = package_versions(), record.get("packages", {})
+    changed = [name for name in ("torch", "timm") if then.get(name) != here[name]]
+    other = [f"{name} {then.get(name)}, here {here[name]}" for name in changed]
+    return f" (made with {'; '.join(other)})" if other else ""
 
 
 def _check_inputs(spec: RunSpec) -> None:
@@ -157,7 +178,9 @@ def _check_inputs(spec: RunSpec) -> None:
             raise damage(spec.project, spec.dataset, [], changed)
 
 
-def _train(spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers) -> RunResult:
+def _train(
+    spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers, stop: StopRequest
+) -> RunResult:
     recipe, started = spec.recipe, time.monotonic()
     prepare_process(recipe.threads)
     if peers.is_first:
@@ -193,8 +216,10 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers
         device=device,
         peers=peers,
     )
-    resume = ResumeState(store.folder, spec.sha256)
+    resume = ResumeState(store.folder, spec.sha256, _software())
     previous = resume.load()
+    if resume.refused and peers.is_first:
+        say(f"{resume.refused}: the run begins anew")
     if previous:
         trainer.load_state(*previous)
         if peers.is_first:
@@ -205,41 +230,37 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers
     workers = loader_workers(spec.project.settings.loader_workers, device, peers.count)
     loader = train_loader(images, shared, workers, pin_memory=device.type == "cuda")
     peers.check_same(model, f"at step {trainer.step}")
+    trainer.stop = stop
     if not peers.is_first:
         return _follow(trainer, loader, resume)
     progress = TrainingProgress(
         spec.label, recipe.epochs, trainer.total_steps, trainer.step, spec.state_directory / "progress.json"
     )
-    try:
-        with stop_signals(trainer) as received:
+    with stop.deferred():
+        try:
             outcome = trainer.train(
                 batches_of(loader), resume, progress, spec.project.settings.checkpoint_interval_s
             )
-            if outcome.status == "stopped":
-                resume.save(trainer.step, trainer.state())
-                say(
-                    f"stopped at step {trainer.step} of {trainer.total_steps}; "
-                    "the same command goes on from here"
-                )
-                # Of several processes, another may be the one that was told.
-                raise SystemExit(128 + (received or [signal.SIGTERM])[0])
-    finally:
-        progress.close()
-    record = _record(spec, trainer, outcome, device, progress, time.monotonic() - started, previous)
-    _publish(spec, trainer, outcome, record)
-    store.keep([spec.directory / name for name in RUN_FILES])
-    resume.clear()
+        finally:
+            progress.close()
+        if outcome.status == "stopped":
+            raise stop.error(f"at step {trainer.step} of {trainer.total_steps}")
+        # A request that comes now waits for the files, which are quickly written.
+        record = _record(spec, trainer, outcome, device, progress, time.monotonic() - started, previous)
+        _publish(spec, trainer, outcome, record)
+        store.keep([spec.directory / name for name in RUN_FILES])
+        resume.clear()
     say(f"{spec.label}: {outcome.status} in {duration_text(record['duration_s'])}")
     return RunResult("resumed" if previous else "trained", outcome.status, record)
 
 
 def _follow(trainer: Trainer, loader: DataLoader[Any], resume: ResumeState) -> RunResult:
     """Take every step beside the first process, which writes all that is written."""
-    with stop_signals(trainer):
+    with trainer.stop.deferred():
         outcome = trainer.train(batches_of(loader), resume, NoProgress(), save_every_s=math.inf)
-    if outcome.status == "stopped":
-        raise SystemExit
-    _peaks(trainer)
+        if outcome.status == "stopped":
+            raise trainer.stop.error(f"at step {trainer.step} of {trainer.total_steps}")
+        _peaks(trainer)
     return RunResult("trained", outcome.status, {})
 
 
@@ -248,6 +269,15 @@ def _peaks(trainer: Trainer) -> dict[str, float | None]:
     return {
         "peak_memory_mib": trainer.peers.largest(peak_memory_mib()),
         "peak_device_memory_mib": trainer.peers.largest(peak_device_memory_mib(trainer.device)),
+    }
+
+
+def _software() -> dict[str, str | None]:
+    """What a half-trained state depends on besides the run's identity."""
+    versions = package_versions()
+    return {
+        **{name: versions[name] for name in ("torch", "torchvision", "timm", "numpy", "pillow")},
+        "the code of training": source_digest("train")[:12],
     }
 
 
@@ -322,6 +352,7 @@ def _record(
         "threads": torch.get_num_threads(),
         "duration_s": round(duration_s, 1),
         "resumed_from_step": previous[0] if previous else None,
+        "out_of_memory": trainer.memory.record(),
         "images_per_s": round(progress.images_per_s(), 2),
         **_peaks(trainer),
     }
@@ -346,29 +377,3 @@ def recorded_failure(state_directory: Path, label: str) -> Iterator[None]:
             write_json(path, {"error": (problem.splitlines() or [""])[0], "run": label})
         raise
     path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def stop_signals(trainer: Trainer) -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM ask the trainer to stop; gives the list of those received.
-
-    Python would turn the signal into KeyboardInterrupt, which arrives between two instructions: possibly in
-    the middle of a step, whose half-done update must not be saved. So the trainer looks between steps.
-    """
-    received: list[int] = []
-
-    def remember(number: int, _frame: object) -> None:
-        # A second signal: stop at once, the state of the last save remains. One of several processes may get
-        # the same signal twice, from whoever sent it and from its parent, which knows when to stop at once.
-        if received and trainer.peers.count == 1:
-            raise KeyboardInterrupt
-        received.append(number)
-        trainer.stop_requested = True
-
-    previous = {number: signal.signal(number, remember) for number in STOP_SIGNALS}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # see launch
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -23,6 +23,7 @@ from fgvc.config.project import Project
 from fgvc.provenance.durations import duration_text
 from fgvc.workflow.estimate import Estimate
 from fgvc.workflow.jobs import Job, JobKind, suite_jobs
+from fgvc.workflow.messages import was_stopped
 from fgvc.workflow.targets import Asked
 
 #: Words for rules whose names are not verbs.
@@ -84,6 +85,13 @@ class JobView:
         size = int(w["size"]) if "size" in w else None
         kind, about = self.key
         return Job(cast(JobKind, kind), about, Path(), w.get("dataset"), w.get("method"), size)
+
+    def was_stopped(self, project: Project) -> bool:
+        """Whether its log says that it was asked to stop."""
+        try:
+            return was_stopped((project.root / self.log).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return False
 
     def look(self, project: Project) -> None:
         """Read how far the job is."""
@@ -173,7 +181,7 @@ class Display:
             label = job.label if job else rule
             if job is not None:
                 self.estimate.finished(job.key, None)
-            if self.stopping:
+            if self.stopping or (job is not None and job.was_stopped(self.project)):
                 self.say(f"stopped {label}")
                 return
             self.failed += 1

@@ -21,7 +21,7 @@ from fgvc.errors import FgvcError, one_line
 from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.tracking import job_records
-from fgvc.workflow.messages import ENDING, STOPPING
+from fgvc.workflow.messages import ENDING, STOPPING, was_stopped
 from fgvc.workflow.rules import Rules
 from fgvc.workflow.session import SESSION
 from fgvc.workflow.targets import Asked, asked_of, check, other_targets
@@ -186,15 +186,28 @@ def on_error(rules: Rules, logs: Iterable[str]) -> None:
     project = rules.project
     log = "\n".join(_text(Path(log)) for log in logs)
     errors = list(_job_errors(project, log))
+    asked = STOPPING in log or ENDING in log
     # A job that was stopped says so itself; Snakemake's own words may come after its log was read here.
-    stopped = STOPPING in log or ENDING in log or any(error.was_stopped for error in errors)
-    failures = failed_jobs(project, errors, stopped)
+    stopped = [error for error in errors if error.was_stopped]
+    failures = failed_jobs(project, errors, asked or any(error.was_interrupted for error in stopped))
     if failures:
         _print_partial_tables(project)
-    if failures or not stopped:
+    if failures or not (asked or stopped):
         _print(failure_report(project, failures))
-    if stopped:
-        _print(["stopped on request; the same command goes on from here, and nothing finished is repeated"])
+    if asked or stopped:
+        _print(_stopped_report(stopped, asked))
+
+
+def _stopped_report(stopped: Sequence[_JobError], asked: bool) -> Iterator[str]:
+    """What was stopped, by whom, and that nothing of it failed.
+
+    Args:
+        asked: the user ended the run, and its jobs with it.
+    """
+    for job in [] if asked else stopped:
+        yield f"  {job.rule} {job.output}: {job.last_line}"
+    who = "on request" if asked or not stopped else "by a signal or a deadline"
+    yield f"stopped {who}; the same command goes on from here, and nothing finished is repeated"
 
 
 def _print_partial_tables(project: Project) -> None:
@@ -230,10 +243,18 @@ class _JobError:
     text: str
 
     @property
+    def last_line(self) -> str:
+        return ["", *_lines(self.text)][-1]
+
+    @property
     def was_stopped(self) -> bool:
-        """Whether it ended with the words of a job that a signal stopped: of a training, or of any verb."""
-        last = ["", *_lines(self.text)][-1]
-        return re.fullmatch(r"stopped at step \d+ of \d+; .*|interrupted", last) is not None
+        """Whether it was asked to stop, by a signal or a deadline, and did."""
+        return was_stopped(self.text)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether that was Ctrl-C, which reaches all jobs at once."""
+        return self.was_stopped and ("by SIGINT;" in self.last_line or self.last_line == "interrupted")
 
 
 def _job_errors(project: Project, snakemake_log: str) -> Iterator[_JobError]:
@@ -255,7 +276,7 @@ def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) ->
     found: dict[str, FailedJob] = {}
     for job in errors:
         said = own_error_line(job.text)
-        if stopped and not said:
+        if job.was_stopped or (stopped and not said):
             continue
         error = one_line(said or _without_error(job.text))
         command = f"{SESSION.bin}snakemake --cores 1 -- {job.output}"

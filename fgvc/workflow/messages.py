@@ -42,6 +42,15 @@ _SAID_BETTER = (
 STOPPING = "Terminating processes on user request"
 ENDING = "Will exit after finishing currently running jobs"
 
+#: The last line of a job that was asked to stop (`fgvc.provenance.stopping`): it is no failed job.
+_STOPPED = re.compile(r"stopped (.+ )?by .+; the same command .+|interrupted")
+
+
+def was_stopped(log: str) -> bool:
+    """Whether the text of a job's log ends with the words of a verb that was asked to stop."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return bool(lines) and _STOPPED.fullmatch(lines[-1]) is not None
+
 
 def tamed(text: str) -> str:
     """``text``; only our message of it where it is about a mistake that we explain ourselves."""

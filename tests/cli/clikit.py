@@ -132,6 +132,7 @@ def rule(name: str, **wildcards: object) -> tuple[list[str], list[str]]:
         each = re.findall(r'"(\w+)"', parts[1]) if parts and "{part}" in pattern else [""]
         files += [pattern.format(part=part, **wildcards) for part in each]
     command = "".join(re.findall(r'^\s+"(.*)"$', shell[1], flags=re.M)).partition(" > {log}")[0]
+    command = command.removeprefix("exec ")
     command = command.replace("{params.suite}", f"--suite {wildcards.get('suite')}")
     command = command.replace("{resources.devices}", "1")
     command = re.sub(r"\{(?:wildcards|params)\.(\w+)\}", lambda m: str(wildcards[m[1]]), command)

@@ -62,8 +62,8 @@ class Trained:
 
 
 def trained(root: Path, methods: list[str], dtype: torch.dtype, *place: Any) -> dict[str, Trained]:
-    """Train each variant, on one device or as one of several (then ``place`` is device and peers)."""
-    device, peers = place or (torch.device("cpu"), Peers())
+    """Train each variant, on one device or as one of several (then ``place`` says where)."""
+    device, peers = place[:2] or (torch.device("cpu"), Peers())
     torch.set_num_threads(1)
     return {method: _trained(Project(root), method, dtype, device, peers) for method in methods}
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from trainkit import (
 
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
+from fgvc.provenance.stopping import StoppedError, StopRequest
 from fgvc.training.distributed import Peers, positions_of
 from fgvc.training.launch import launch
 from fgvc.training.run import RunResult, train_run
@@ -64,11 +66,11 @@ def project(tiny: Project, tmp_path: Path) -> Project:
 
 
 def several(count: int, work: Callable[..., Any], *arguments: Any, timeout_s: float = TIMEOUT_S) -> Any:
-    return launch(work, arguments, [CPU] * count, timeout_s)
+    return launch(work, arguments, [CPU] * count, timeout_s, StopRequest(environment={}))
 
 
-def on_two(project: Project, method: str = "plain") -> RunResult:
-    return train_run(spec_of(project, method), devices=2)
+def on_two(project: Project, method: str = "plain", stop: StopRequest | None = None) -> RunResult:
+    return train_run(spec_of(project, method), devices=2, stop=stop)
 
 
 def weights(project: Project, method: str = "plain") -> dict[str, torch.Tensor]:
@@ -185,7 +187,7 @@ def ranks() -> list[psutil.Process]:
     return [psutil.Process(p.pid) for p in multiprocessing.active_children() if p.name.startswith("rank")]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_with_the_same_bytes(
     project: Project, made: Project, number: int, code: int
 ) -> None:
@@ -197,15 +199,35 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(
             process.send_signal(number)
         os.kill(os.getpid(), number)
 
-    with at_a_state(project, "everything", stop), pytest.raises(SystemExit) as caught:
-        on_two(project, "everything")
-    assert caught.value.code == code
+    with (
+        StopRequest() as request,
+        at_a_state(project, "everything", stop),
+        pytest.raises(StoppedError) as caught,
+    ):
+        on_two(project, "everything", request)
+    assert (caught.value.code, caught.value.reason) == (code, signal.Signals(number).name)
+    assert re.fullmatch(r"at step [2-5] of 6", caught.value.done)
     assert ranks() == []
     result = on_two(project, "everything")
     assert result.how == "resumed" and result.record["resumed_from_step"] >= 2
     names = ("model.safetensors", "history.csv")
     left, right = (run_dir(p, "everything") for p in (made, project))
     assert [n for n in names if (left / n).read_bytes() != (right / n).read_bytes()] == []
+
+
+def test_a_deadline_stops_all_in_time(project: Project, made: Project) -> None:
+    config = project.root / "params/config.yaml"
+    config.write_text(config.read_text().replace("checkpoint_interval_s: 0", "checkpoint_interval_s: 3600"))
+    (project.root / "params/methods/plain.yaml").write_text(
+        (project.root / "params/methods/plain.yaml").read_text().replace("epochs: 2", "epochs: 1000")
+    )
+    began = time.monotonic()
+    with StopRequest(8.0) as request, pytest.raises(StoppedError) as caught:
+        on_two(project, stop=request)
+    assert time.monotonic() - began < 8 and caught.value.reason == "--max-seconds"
+    assert re.fullmatch(r"at step \d+ of 5000", caught.value.done)
+    steps = {int(path.stem[5:]) for path in project.paths.state_dir(run_dir(project)).glob("*/step-*.json")}
+    assert int(caught.value.done.split()[2]) == max(steps)
 
 
 def test_a_run_goes_on_with_another_number_of_devices(project: Project, tmp_path: Path) -> None:
@@ -259,7 +281,7 @@ def test_a_process_that_does_not_answer_ends_the_run(project: Project) -> None:
     assert ranks() == []
 
 
-def _fails(how: str, device: torch.device, peers: Peers) -> None:
+def _fails(how: str, device: torch.device, peers: Peers, stop: StopRequest) -> None:
     if peers.rank == 1:
         if how == "mistake":
             raise FgvcError("the image is broken", file="a.png", cure="fetch it again")
@@ -279,7 +301,7 @@ def test_the_mistake_of_one_process_is_told_as_its_own() -> None:
     assert "Traceback" in str(caught.value.__cause__)
 
 
-def _drifts(device: torch.device, peers: Peers) -> None:
+def _drifts(device: torch.device, peers: Peers, stop: StopRequest) -> None:
     model = torch.nn.Linear(3, 3)
     with torch.no_grad():
         model.weight.fill_(0.5)
