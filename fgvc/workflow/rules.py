@@ -55,7 +55,7 @@ class Rules:
 
     @cached_property
     def gpus_per_evaluation(self) -> int:
-        """GPUs that an evaluation asks for here: one, or none."""
+        """GPUs that an evaluation or a measurement asks for here: one, or none."""
         wanted = self.project.settings.device
         return int(wanted == "cuda" or (wanted == "auto" and has_gpu()))
 
