@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,6 +49,24 @@ def choose_device(wanted: str = "auto") -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device that this process may use: torch's index, the driver's UUID, and its name."""
+
+    index: int
+    uuid: str
+    name: str
+
+
+def visible_gpus() -> list[Gpu]:
+    """The CUDA devices of this process, in torch's order (``CUDA_VISIBLE_DEVICES`` decides which)."""
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found.append(Gpu(index, str(properties.uuid), properties.name))
+    return found
+
+
 def describe_device(device: torch.device) -> dict[str, Any]:
     """For records: kind, name and memory."""
     if device.type == "cuda":
@@ -83,12 +102,16 @@ def _keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def loader_workers(setting: int | str, device: torch.device) -> int:
-    """Number of decoding processes: what the settings say, or enough to feed a GPU, or none on a CPU."""
+def loader_workers(setting: int | str, device: torch.device, devices: int = 1) -> int:
+    """Number of decoding processes: what the settings say, or enough to feed a GPU, or none on a CPU.
+
+    Args:
+        devices: how many of a run share this machine's cores.
+    """
     if isinstance(setting, int):
         return setting
     if device.type == "cuda":
-        return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+        return max(1, min(8, (len(os.sched_getaffinity(0)) - 1) // devices))
     return 0
 
 

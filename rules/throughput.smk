@@ -14,7 +14,7 @@ rule throughput:
         "../environment.yml"
     threads: workflow.cores or 1
     resources:
-        gpu=RULES.gpus_per_training,
+        gpu=RULES.gpus_per_evaluation,
     params:
         model=lambda w: RULES.throughput_sha256(w.dataset, w.method),
     shell:

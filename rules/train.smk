@@ -21,13 +21,14 @@ rule search:
     threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
         gpu=RULES.gpus_per_training,
+        devices=RULES.devices_per_training,
     params:
         recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
         seed=lambda w: RULES.search(w.dataset, w.method, w.size).seed,
         evaluation=version("evaluate"),
     shell:
         "exec fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
-        " --lr {wildcards.lr} --split train --seed {params.seed} > {log} 2>&1"
+        " --lr {wildcards.lr} --split train --seed {params.seed} --devices {resources.devices} > {log} 2>&1"
 
 
 rule select_lr:
@@ -65,11 +66,12 @@ rule train:
     threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
         gpu=RULES.gpus_per_training,
+        devices=RULES.devices_per_training,
     params:
         recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
     shell:
         "exec fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
-        " --seed {wildcards.seed} > {log} 2>&1"
+        " --seed {wildcards.seed} --devices {resources.devices} > {log} 2>&1"
 
 
 rule evaluate:
@@ -86,7 +88,7 @@ rule evaluate:
         "../environment.yml"
     threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
-        gpu=RULES.gpus_per_training,
+        gpu=RULES.gpus_per_evaluation,
     params:
         stage=version("evaluate"),
     shell:

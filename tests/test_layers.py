@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("methods",),
     ("backbones",),
     ("data",),
+    ("device_lease",),
     ("config", "provenance"),
     ("device", "torchvision_ops"),
     ("errors",),

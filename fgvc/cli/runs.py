@@ -55,6 +55,9 @@ def train(
         typer.Option("--max-seconds", help="save and stop in time, to go on later", show_default="no limit"),
     ] = None,
     device: Device = None,
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, help="GPUs that share each batch; on a CPU, processes")
+    ] = 1,
 ) -> None:
     """Train one run, resume it, or find it already made.
 
@@ -79,11 +82,11 @@ def train(
             if lr is None:
                 raise FgvcError("a search's candidate needs --lr", cure="--lr 0.003")
             spec = RunSpec(project, name, method, size, search.seed if seed is None else seed, lr, "train")
-            result = run_candidate(spec, device, stop)
+            result = run_candidate(spec, device, devices, stop)
         else:
             rate = lr if lr is not None else chosen_rate(project, name, method, size)
             spec = RunSpec(project, name, method, size, 1 if seed is None else seed, rate)
-            result = train_run(spec, device=device, stop=stop)
+            result = train_run(spec, device=device, devices=devices, stop=stop)
     print(project.paths.shown(spec.directory / "run.json"))
     if result.status == "diverged":
         print(f"diverged: {result.record['cause']}", file=sys.stderr)

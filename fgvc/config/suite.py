@@ -221,6 +221,11 @@ class Settings(Model):
 
     default_suite: str = "quick"
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    gpus_per_training: int = Field(1, ge=1, description="GPUs that share the batches of one training run")
+    jobs_per_gpu: int = Field(1, ge=1, description="jobs of this user that may use a GPU at once")
+    device_timeout_s: float = Field(
+        600.0, gt=0, description="how long a device of a run waits for the others before the run ends"
+    )
     mirror: str | None = Field(None, description="folder looked in before the network")
     loader_workers: int | Literal["auto"] = Field(
         "auto", description="processes that decode images; any number gives the same pictures"

@@ -21,13 +21,13 @@ from fgvc.data.loading import ImageSet, Sample, batches_of, eval_loader
 from fgvc.data.splits import read_class_names, read_split
 from fgvc.data.transforms import eval_pipeline, normalisation
 from fgvc.device import (
-    choose_device,
     describe_device,
     give_back,
     is_out_of_memory,
     loader_workers,
     prepare_process,
 )
+from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import compute_metrics
 from fgvc.methods.build import build_variant, load_checkpoint
@@ -162,7 +162,10 @@ def evaluate_directory(
         predictions = pd.DataFrame([], columns=_SCHEMA.names)
         metrics: dict[str, Any] = {"status": "diverged", "cause": record["cause"]}
     else:
-        predictions = _predictions(project, directory, record, split, device, batch_size, say_device)
+        wanted, jobs = device or project.settings.device, project.settings.jobs_per_gpu
+        doing = f"evaluating {project.paths.shown(directory)}"
+        with leased_devices(wanted, 1, doing, jobs_per_gpu=jobs) as (lent,):
+            predictions = _predictions(project, directory, record, split, lent, batch_size, say_device)
         names = read_class_names(project, dataset)
         metrics = {"status": "ok", **compute_metrics(predictions, len(names), names)}
     write_predictions(directory / PREDICTIONS, predictions, about)
@@ -213,13 +216,12 @@ def _predictions(
     directory: Path,
     record: dict[str, Any],
     split: str,
-    wanted_device: str | None,
+    device: torch.device,
     batch_size: int | None,
     say_device: bool,
 ) -> pd.DataFrame:
     dataset, size = project.dataset(record["dataset"]), record["image_size"]
     recipe = project.variant(record["method"]).recipe_on(record["dataset"]).resolved()
-    device = choose_device(wanted_device or project.settings.device)
     prepare_process(recipe.threads)
     model = _frozen_model(project, directory, record).to(device)
     if recipe.channels_last:

@@ -41,6 +41,7 @@ class StoppedError(SystemExit):
 
     def __init__(self, reason: str, done: str = "") -> None:
         super().__init__(INTERRUPTED if reason == "SIGINT" else STOPPED)
+        self.reason, self.done = reason, done
         what = "goes on from here" if done else "begins this step anew"
         self.message = f"stopped {done + ' ' if done else ''}by {reason}; the same command {what}"
 
@@ -83,6 +84,10 @@ class StopRequest:
             # Like a signal, the deadline reaches the process wherever it is: while it waits or reads, too.
             signal.setitimer(signal.ITIMER_REAL, max(min(self._ends)[0] - time.monotonic(), 1e-3))
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process of this machine, whose clock is the same; it listens for itself."""
+        return {**self.__dict__, "reason": None, "_previous": {}, "_deferring": False}
 
     def __exit__(self, *_error: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)

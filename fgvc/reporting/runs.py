@@ -87,6 +87,13 @@ def _is_current(
     return bool(card.get("run_sha256") == metrics.get("run_sha256") and card.get("recipe_sha256") == current)
 
 
+def devices_of(project: Project, run: Run) -> int:
+    """The largest number of devices that took a step of a run together; 1 where that is not recorded."""
+    card = run.directory(project) / "run.json"
+    since = read_json(card).get("devices_from_step", []) if card.is_file() else []
+    return max((count for _, count in since), default=1)
+
+
 def read_failure(state: Path) -> str | None:
     """The error line of ``failure.json`` in a job's state folder, or None.
 

@@ -22,7 +22,8 @@ from fgvc.device import give_back, is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
 from fgvc.provenance.stopping import StopRequest
-from fgvc.training.memory import MicroBatches, too_large
+from fgvc.training.distributed import Peers
+from fgvc.training.memory import MicroBatches, shared_out_of_memory, too_large
 from fgvc.training.optimization import (
     Schedule,
     classification_loss,
@@ -107,6 +108,7 @@ class Trainer:
     Args:
         model: on ``device`` already, with what trains marked.
         batches_per_epoch: micro-batches; ``accumulate`` of them make a step.
+        peers: the processes that train this run, of which this is one.
     """
 
     def __init__(
@@ -119,8 +121,10 @@ class Trainer:
         num_classes: int,
         batches_per_epoch: int,
         device: torch.device,
+        peers: Peers | None = None,
     ) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
+        self.peers = peers or Peers()
         self.accumulate = min(recipe.accumulate, batches_per_epoch)
         self.steps_per_epoch = batches_per_epoch // self.accumulate
         self.total_steps = recipe.epochs * self.steps_per_epoch
@@ -136,6 +140,8 @@ class Trainer:
         self.memory = MicroBatches()
         #: Asked between steps; one that nobody listens with by default.
         self.stop = StopRequest(environment={})
+        #: On how many devices the run was trained: (steps done before, devices) where it began or changed.
+        self.devices: list[tuple[int, int]] = [(0, self.peers.count)]
         #: The step's micro-batches done so far.
         self._done: list[list[Pass]] = []
 
@@ -148,6 +154,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "history": self.history,
+            "devices": self.devices,
             "epoch": {
                 "loss": self.epoch.loss,
                 "correct": self.epoch.correct,
@@ -166,6 +173,9 @@ class Trainer:
         if self.ema:
             self.ema.load_state_dict(state["ema"])
         self.history = state["history"]
+        self.devices = state["devices"]
+        if self.devices[-1][1] != self.peers.count:
+            self.devices.append((step, self.peers.count))
         sums = state["epoch"]
         self.epoch = Epoch(
             sums["loss"].to(self.device),
@@ -195,8 +205,10 @@ class Trainer:
         Raises FgvcError when an image cannot be decoded, or memory does not suffice whatever is done.
         """
         self.model.train()
+        if self.peers.count > 1:
+            self.memory.join(self.step + 1, self.peers.images(0))
         saved, saved_step = time.monotonic(), self.step
-        while self.step < self.total_steps and not self.stop.is_due():
+        while self.step < self.total_steps and not self.peers.any(self.stop.is_due()):
             with self.stop.timing("step"):
                 self.schedule.set(self.step)
                 images = self._one_step(batches, progress)
@@ -215,7 +227,7 @@ class Trainer:
             if due and self.step < self.total_steps:
                 self._save(resume)
                 saved, saved_step = time.monotonic(), self.step
-        if self.stop.is_due():
+        if self.peers.any(self.stop.is_due()):
             if saved_step < self.step:
                 self._save(resume)
             return Outcome("stopped", self.history, self.step)
@@ -225,6 +237,8 @@ class Trainer:
         return Outcome("ok", self.history, self.step)
 
     def _save(self, resume: ResumeState) -> None:
+        if not self.peers.is_first:
+            return  # it has the same state
         with self.stop.timing("save"):
             resume.save(self.step, self.state())
 
@@ -245,7 +259,7 @@ class Trainer:
         for micro_batch in self._done:
             self.epoch.add(micro_batch)
         self._done = []
-        return sum(len(batch.targets) for batch in taken)
+        return sum(self.peers.images(len(batch.targets)) for batch in taken)
 
     def _gradients(self, batches: Iterator[Batch], taken: list[Batch]) -> bool:
         """Accumulate the gradients of one step. False where memory did not suffice.
@@ -266,6 +280,8 @@ class Trainer:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                if self.peers.count > 1:
+                    raise shared_out_of_memory(self.step + 1, self.peers.count) from error
                 return False
         return True
 
@@ -275,6 +291,7 @@ class Trainer:
         give_back(self.device)
 
     def _update(self) -> None:
+        self.peers.sum_gradients(self.model)
         self.scaler.unscale_(self.optimizer)
         if self.recipe.clip_grad_norm is not None:
             trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -310,7 +327,9 @@ class Trainer:
     def _one_pass(self, images: Tensor, targets: Tensor, labels: Tensor, share: float) -> Pass:
         """One forward and backward pass; ``share`` is that of its images in the micro-batch."""
         with autocast(self.device, self.recipe):
-            output = self.model(images)
+            with self.peers.draws():
+                output = self.model(images)
+            output, targets, labels = self.peers.whole(output, targets, labels)
             terms = self.model.loss(output, targets)
         scaled = self.scaler.scale(terms["total"] * share / self.accumulate)
         scaled.backward()  # type: ignore[no-untyped-call]
@@ -322,6 +341,7 @@ class Trainer:
         self.history.append(row)
         progress.epoch(epoch, self.step, row["train_loss"], row["train_top1_pct"])
         self.epoch = Epoch.new(self.device)
+        self.peers.check_same(self.model, f"after epoch {epoch}")
 
 
 def autocast(device: torch.device, recipe: Recipe) -> torch.autocast:

@@ -52,6 +52,12 @@ class MicroBatches:
         self.halvings.append({"step": step, "images_per_pass": -(-images // self.parts)})
         return self.halvings[-1]["images_per_pass"]
 
+    def join(self, step: int, images: int) -> None:
+        """From ``step`` on, micro-batches of ``images`` are whole again: several devices have more memory."""
+        if self.parts > 1:
+            self.parts = 1
+            self.halvings.append({"step": step, "images_per_pass": images})
+
     def record(self) -> dict[str, Any] | None:
         """For run.json; None where everything fitted."""
         return {"halvings": self.halvings, "parts": self.parts, "note": NOTE} if self.halvings else None
@@ -66,4 +72,13 @@ def too_large(step: int) -> FgvcError:
         f"out of memory at step {step}, in the update of the weights",
         key="recipe.optimizer",
         cure="use a device with more memory, or a variant with another optimizer or a smaller backbone",
+    )
+
+
+def shared_out_of_memory(step: int, devices: int) -> FgvcError:
+    """The error of a run on several devices: the others cannot know that one of them would begin anew."""
+    return FgvcError(
+        f"out of memory at step {step} on one of {devices} devices, which do not give their images in parts",
+        key="recipe.batch_size",
+        cure="use more devices; or one (--devices 1), which takes as many passes as it needs",
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch.utils.data import DataLoader
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
@@ -33,6 +34,7 @@ from fgvc.device import (
     peak_device_memory_mib,
     prepare_process,
 )
+from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
 from fgvc.methods.build import build_variant
@@ -43,8 +45,10 @@ from fgvc.provenance.locks import exclusive_lock
 from fgvc.provenance.machine import code_identity, host, package_versions, peak_memory_mib
 from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
+from fgvc.training.distributed import Peers, synchronised
 from fgvc.training.engine import Outcome, Trainer, autocast
-from fgvc.training.progress import TrainingProgress
+from fgvc.training.launch import launch
+from fgvc.training.progress import NoProgress, TrainingProgress
 from fgvc.training.resume import ResumeState
 from fgvc.training.spec import RunSpec
 
@@ -76,6 +80,7 @@ def train_run(
     spec: RunSpec,
     *,
     device: str | None = None,
+    devices: int = 1,
     files: list[str] | None = None,
     stop: StopRequest | None = None,
 ) -> RunResult:
@@ -83,6 +88,7 @@ def train_run(
 
     Args:
         device: overrides the settings' device.
+        devices: how many of them share each batch; on a CPU, processes.
         files: further files of a finished run that must be found too (a search's metrics).
         stop: asked between steps.
 
@@ -99,10 +105,17 @@ def train_run(
         found = _already_there(spec, wanted, store)
         if found:
             return found
-        chosen = choose_device(device or spec.project.settings.device)
-        autocast(chosen, spec.recipe)  # refuses a precision that the device does not have
+        settings = spec.project.settings
+        kind = device or settings.device
+        autocast(choose_device(kind), spec.recipe)  # refuses a precision that the device does not have
         _check_inputs(spec)
-        return _train(spec, store, chosen, stop or StopRequest(environment={}))
+        doing = f"training {spec.label}"
+        stop = stop or StopRequest(environment={})
+        with leased_devices(kind, devices, doing, jobs_per_gpu=settings.jobs_per_gpu) as chosen:
+            if devices == 1:
+                return _train(spec, store, chosen[0], Peers(), stop)
+            result: RunResult = launch(_train, (spec, store), chosen, settings.device_timeout_s, stop)
+            return result
 
 
 def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunResult | None:
@@ -165,10 +178,15 @@ def _check_inputs(spec: RunSpec) -> None:
             raise damage(spec.project, spec.dataset, [], changed)
 
 
-def _train(spec: RunSpec, store: ResultStore, device: torch.device, stop: StopRequest) -> RunResult:
+def _train(
+    spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers, stop: StopRequest
+) -> RunResult:
     recipe, started = spec.recipe, time.monotonic()
     prepare_process(recipe.threads)
-    say(f"{spec.label}: training on {describe_device(device)['name']}, {recipe.threads} torch thread(s)")
+    if peers.is_first:
+        times = f"{peers.count} × " if peers.count > 1 else ""
+        name = describe_device(device)["name"]
+        say(f"{spec.label}: training on {times}{name}, {recipe.threads} torch thread(s)")
     torch.manual_seed(spec.seed)
     model = build_variant(
         spec.project,
@@ -177,7 +195,10 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device, stop: StopRe
         spec.num_classes,
         with_weights=True,
         dataset=spec.dataset,
-    ).to(device)
+    )
+    if peers.count > 1:
+        model = synchronised(model, device)
+    model = model.to(device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = spec.mean_std()
@@ -193,22 +214,28 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device, stop: StopRe
         num_classes=spec.num_classes,
         batches_per_epoch=batches.batches_per_epoch,
         device=device,
+        peers=peers,
     )
     resume = ResumeState(store.folder, spec.sha256, _software())
     previous = resume.load()
-    if resume.refused:
+    if resume.refused and peers.is_first:
         say(f"{resume.refused}: the run begins anew")
     if previous:
         trainer.load_state(*previous)
-        say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
+        if peers.is_first:
+            say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
     batches.first_batch = trainer.first_batch
-    _cache_if_it_fits(images, spec)
-    workers = loader_workers(spec.project.settings.loader_workers, device)
+    shared = peers.share(batches, mixes=trainer.mixing is not None)
+    _cache_if_it_fits(images, spec, peers.count)
+    workers = loader_workers(spec.project.settings.loader_workers, device, peers.count)
+    loader = train_loader(images, shared, workers, pin_memory=device.type == "cuda")
+    peers.check_same(model, f"at step {trainer.step}")
+    trainer.stop = stop
+    if not peers.is_first:
+        return _follow(trainer, loader, resume)
     progress = TrainingProgress(
         spec.label, recipe.epochs, trainer.total_steps, trainer.step, spec.state_directory / "progress.json"
     )
-    loader = train_loader(images, batches, workers, pin_memory=device.type == "cuda")
-    trainer.stop = stop
     with stop.deferred():
         try:
             outcome = trainer.train(
@@ -227,6 +254,24 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device, stop: StopRe
     return RunResult("resumed" if previous else "trained", outcome.status, record)
 
 
+def _follow(trainer: Trainer, loader: DataLoader[Any], resume: ResumeState) -> RunResult:
+    """Take every step beside the first process, which writes all that is written."""
+    with trainer.stop.deferred():
+        outcome = trainer.train(batches_of(loader), resume, NoProgress(), save_every_s=math.inf)
+        if outcome.status == "stopped":
+            raise trainer.stop.error(f"at step {trainer.step} of {trainer.total_steps}")
+        _peaks(trainer)
+    return RunResult("trained", outcome.status, {})
+
+
+def _peaks(trainer: Trainer) -> dict[str, float | None]:
+    """The most memory that a process of the run took."""
+    return {
+        "peak_memory_mib": trainer.peers.largest(peak_memory_mib()),
+        "peak_device_memory_mib": trainer.peers.largest(peak_device_memory_mib(trainer.device)),
+    }
+
+
 def _software() -> dict[str, str | None]:
     """What a half-trained state depends on besides the run's identity."""
     versions = package_versions()
@@ -236,10 +281,10 @@ def _software() -> dict[str, str | None]:
     }
 
 
-def _cache_if_it_fits(images: ImageSet, spec: RunSpec) -> None:
+def _cache_if_it_fits(images: ImageSet, spec: RunSpec, processes: int) -> None:
     """Keep prepared images in memory where they fit; this also decodes every one before the first step."""
     size, settings = images.cache_bytes(), spec.project.settings
-    if size is not None and size <= settings.image_cache_gib * 2**30:
+    if size is not None and size * processes <= settings.image_cache_gib * 2**30:
         images.fill_cache(threads=max(1, min(4, os.cpu_count() or 1)))
 
 
@@ -302,13 +347,14 @@ def _record(
         "packages": package_versions(),
         "host": host(),
         "device": describe_device(device),
+        "devices": trainer.peers.count,
+        "devices_from_step": [list(since) for since in trainer.devices],
         "threads": torch.get_num_threads(),
         "duration_s": round(duration_s, 1),
         "resumed_from_step": previous[0] if previous else None,
         "out_of_memory": trainer.memory.record(),
         "images_per_s": round(progress.images_per_s(), 2),
-        "peak_memory_mib": peak_memory_mib(),
-        "peak_device_memory_mib": peak_device_memory_mib(device),
+        **_peaks(trainer),
     }
 
 

@@ -21,7 +21,9 @@ SEARCH_FILES = [HISTORY, RECORD, *EVALUATION_FILES]
 RULE = "highest val top-1; among equals the lowest val NLL, then the smallest learning rate"
 
 
-def run_candidate(spec: RunSpec, device: str | None = None, stop: StopRequest | None = None) -> RunResult:
+def run_candidate(
+    spec: RunSpec, device: str | None = None, devices: int = 1, stop: StopRequest | None = None
+) -> RunResult:
     """Train on ``train``, evaluate on ``val``, and let the weights go.
 
     Raises FgvcError when ``spec`` is no search, or as `train_run`.
@@ -37,7 +39,7 @@ def run_candidate(spec: RunSpec, device: str | None = None, stop: StopRequest | 
         metrics = read_json(directory / EVALUATION_FILES[1])
         if record["run_sha256"] == spec.sha256 == metrics["run_sha256"]:
             return RunResult("found", record["status"], record)
-    result = train_run(spec, device=device, stop=stop)
+    result = train_run(spec, device=device, devices=devices, stop=stop)
     if stop and stop.is_due():
         raise stop.error("after training")
     trained_here = result.how in ("trained", "resumed")  # then the device is said already

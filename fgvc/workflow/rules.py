@@ -59,10 +59,20 @@ class Rules:
         return Paths(Path())
 
     @cached_property
-    def gpus_per_training(self) -> int:
-        """GPUs that a training or evaluation job asks for here."""
+    def gpus_per_evaluation(self) -> int:
+        """GPUs that an evaluation or a measurement asks for here: one, or none."""
         wanted = self.project.settings.device
         return int(wanted == "cuda" or (wanted == "auto" and has_gpu()))
+
+    @cached_property
+    def gpus_per_training(self) -> int:
+        """GPUs that a training job asks for here."""
+        return self.gpus_per_evaluation * self.project.settings.gpus_per_training
+
+    @cached_property
+    def devices_per_training(self) -> int:
+        """Devices that share the batches of a training job: its GPUs, or one CPU."""
+        return max(1, self.gpus_per_training)
 
     # --- data -------------------------------------------------------------------------------------
     def dataset_sha256(self, dataset: str) -> str:

@@ -134,6 +134,7 @@ def rule(name: str, **wildcards: object) -> tuple[list[str], list[str]]:
     command = "".join(re.findall(r'^\s+"(.*)"$', shell[1], flags=re.M)).partition(" > {log}")[0]
     command = command.removeprefix("exec ")
     command = command.replace("{params.suite}", f"--suite {wildcards.get('suite')}")
+    command = command.replace("{resources.devices}", "1")
     command = re.sub(r"\{(?:wildcards|params)\.(\w+)\}", lambda m: str(wildcards[m[1]]), command)
     words = shlex.split(command)
     assert words[0] == "fgvc" and files
