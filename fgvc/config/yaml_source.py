@@ -1,8 +1,8 @@
 """Reading YAML so that every complaint can name its line.
 
-PyYAML's safe types only; duplicate keys are refused, and so is what would fill the memory: a huge file, deep
-nesting (which crashes libyaml's composer), aliases that write out to millions of values or contain themselves.
-The line of each key is kept beside the data, for errors found later by the typed models.
+PyYAML's safe types only; duplicate keys are refused, and so is what would fill the memory or the stack: a
+huge file, deep nesting (which crashes libyaml's composer), aliases that contain themselves or write out to
+millions of values. The line of each key is kept beside the data, for errors found later by the typed models.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: Path, shown_as: str | None = None) -> YamlSource:
     """Read one YAML mapping.
 
-    Raises FgvcError for a missing or unreadable file, bad syntax, a duplicate key, a value that its type cannot
-    hold, a document that is not a mapping, and for more than `MAX_BYTES`, `MAX_DEPTH` or `MAX_VALUES`.
+    Raises FgvcError for a missing or unreadable file, bad syntax, a duplicate key, a value that its type
+    cannot hold, a document that is not a mapping, and for more than `MAX_BYTES`, `MAX_DEPTH`, `MAX_VALUES`.
     """
     name = shown_as or str(path)
     text = _read_text(path, name)
@@ -111,13 +111,13 @@ def _read_text(path: Path, name: str) -> str:
 
 
 def _check_depth(text: str, name: str) -> None:
-    """Refuse deep nesting on the parser's events, which need no recursion: composing it overflows the stack."""
+    """Refuse deep nesting by the parser's events, which need no recursion; composing it would."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else None
                 raise FgvcError(f"values are nested more than {MAX_DEPTH} deep", file=name, line=line)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1

@@ -102,7 +102,7 @@ def _is_current(
 
 
 def _contradiction(folder: Path, metrics: dict[str, Any]) -> str | None:
-    """Why metrics cannot be those of the run and the predictions beside them; None where nothing speaks for it.
+    """Why metrics cannot be those of the run and the predictions beside them; None where they can.
 
     Predictions are large and may lie in DVC only: then there is nothing to compare with.
     """

@@ -38,7 +38,7 @@ from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
 from fgvc.methods.build import build_variant
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.durations import duration_text
-from fgvc.provenance.files import atomic_path, write_json, write_text
+from fgvc.provenance.files import atomic_path, require_writable, write_json, write_text
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.provenance.machine import code_identity, host, package_versions, peak_memory_mib
 from fgvc.provenance.store import ResultStore
@@ -93,6 +93,7 @@ def train_run(spec: RunSpec, *, device: str | None = None, files: list[str] | No
         chosen = choose_device(device or spec.project.settings.device)
         autocast(chosen, spec.recipe)  # refuses a precision that the device does not have
         _check_inputs(spec)
+        require_writable(spec.directory)
         return _train(spec, store, chosen)
 
 
