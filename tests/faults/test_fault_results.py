@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from faultkit import CELL, RUN, TABLES, fgvc, strike, unprivileged
-from workflowkit import call, contents, identities, result_files, snakemake
+from workflowkit import call, contents, identities, read, result_files, snakemake
 
 pytestmark = pytest.mark.workflow
 
@@ -27,13 +27,14 @@ def read_only(small: Path) -> Path:
 
 
 def test_f07_finished_results_are_used_where_they_are_read_only(read_only: Path) -> None:
-    """Finished results serve from a read-only folder: the workflow finds nothing to do, a table is shown, and no
-    file changes."""
+    """Finished results serve from a read-only folder: the workflow finds nothing to do, a table is shown, and
+    no file changes."""
     made = identities(result_files(read_only, "**/*"))
     assert (
         unprivileged(read_only, "snakemake", "--cores", "1").check().lines[0].startswith("nothing to be done")
     )
-    assert "40.00" in unprivileged(read_only, "fgvc", "table", "acc_32").check().text
+    accuracy = read(read_only / RUN / "metrics.json")["top1_pct"]
+    assert f"{accuracy:.2f} *" in unprivileged(read_only, "fgvc", "table", "acc_32").check().text
     assert identities(made) == made
 
 
@@ -47,8 +48,8 @@ def test_f07_finished_results_are_used_where_they_are_read_only(read_only: Path)
     ids=["table", "evaluate", "train"],
 )
 def test_f07_what_cannot_be_written_is_named(read_only: Path, verb: tuple[str, ...], named: str) -> None:
-    """A verb that cannot write its results names the file and the cure in at most five lines and leaves all as it
-    was; training finds out before its first epoch."""
+    """A verb that cannot write its results names the file and the cure in at most five lines and leaves all
+    as it was; training finds out before its first epoch."""
     made = identities(result_files(read_only, "**/*"))
     outcome = unprivileged(read_only, "fgvc", *verb)
     said = [line for line in outcome.lines if " images of 'test' on " not in line]
@@ -77,7 +78,7 @@ def _other_predictions(path: Path) -> None:
 EDITS: dict[str, tuple[Callable[[Path], None], str]] = {
     "accuracy": (
         lambda run: _edit(run / "metrics.json", top1_pct=99.0),
-        "metrics.json says top1_pct 99, its predictions give 40",
+        "metrics.json says top1_pct 99, its predictions give ",
     ),
     "status": (
         lambda run: _edit(run / "metrics.json", status="diverged", cause="bad luck"),
@@ -92,8 +93,8 @@ EDITS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_f12_an_edited_metric_is_in_no_table(small: Path, edit: str) -> None:
-    """Metrics that contradict the run or the predictions beside them stand in no table and no figure: the error
-    names the run, what disagrees and the command that makes the metrics again, after which all is as before."""
+    """Metrics that contradict the run or the predictions beside them stand in no table and no figure: the
+    error names the run, what disagrees and the command that makes them again; then all is as before."""
     change, cause = EDITS[edit]
     made = contents(small, "tables/*", "runs/*/*/*/*/metrics.json", "runs/*/*/*/*/predictions.parquet")
     change(small / RUN)
@@ -102,15 +103,15 @@ def test_f12_an_edited_metric_is_in_no_table(small: Path, edit: str) -> None:
         assert refused.status == 2 and cause in refused.err and "shapes/vit_tiny/32/seed1" in refused.err
         assert f"fgvc evaluate {' '.join(CELL)}" in refused.err and len(refused.err.splitlines()) <= 5
     shown = " ".join(fgvc(small, "table", "acc_32", "--allow-missing").check().out.split())
-    assert f"FAILED ({cause})" in shown and "99" not in shown.replace("top1_pct 99", "")
+    assert f"FAILED ({cause}" in shown and "99" not in shown.replace("top1_pct 99", "")
     fgvc(small, "evaluate", *CELL).check()
     fgvc(small, "table", "acc_32", "--write").check()
     assert {name: data for name, data in contents(small, "**/*").items() if name in made} == made
 
 
 def test_f12_the_workflow_stops_at_an_edited_metric(small: Path) -> None:
-    """The workflow does not remake a table from an edited metric: the job fails with the cause, and the partial
-    table shows the cell as FAILED."""
+    """The workflow makes no table from an edited metric: the job fails with the cause, and the partial table
+    shows the cell as FAILED."""
     table = (small / TABLES[1]).read_bytes()
     time.sleep(0.01)
     EDITS["accuracy"][0](small / RUN)
@@ -134,7 +135,7 @@ FIGURES = ("results/figures/acc_vs_flops_32.pdf", "results/figures/acc_vs_flops_
 def test_f24_a_kill_while_a_table_or_figure_is_written(
     small: Path, tmp_path: Path, verb: tuple[str, ...], files: tuple[str, ...], call_to: str, number: int
 ) -> None:
-    """A table or figure whose writer is killed is there whole or not at all, each of its files; the same command
+    """Each file of a table or figure whose writer is killed is there whole or not at all; the same command
     again writes the same bytes as if nothing had happened."""
     expected = {name: (small / name).read_bytes() for name in files}
     for name in files:

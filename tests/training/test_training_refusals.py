@@ -48,10 +48,10 @@ def test_half_precision_on_a_cpu_is_refused_before_anything_is_read(
 
 @pytest.mark.parametrize("method", ["plain", "everything"])
 @pytest.mark.parametrize("how", ["shorter", "same size", "missing"])
-def test_a_corrupt_image_is_found_before_the_first_epoch(
+def test_f08_a_damaged_picture_is_found_before_the_first_epoch(
     project: Project, monkeypatch: pytest.MonkeyPatch, method: str, how: str
 ) -> None:
-    """Also where images are not cached, as under strong augmentation."""
+    """A picture that was damaged after it was fetched is named before the first epoch."""
     image = project.paths.data_dir("tiny") / "train/bee/3.png"
     data = image.read_bytes()
     image.unlink()
