@@ -221,8 +221,8 @@ def test_before_the_fetch(toy: Toy) -> None:
     assert "fgvc data fetch toy" in str(caught.value)
 
 
-def test_f10_an_edited_list_is_refused(toy: Toy) -> None:
-    """A prepared list that was edited is not used: its digest is no longer the one of split.json."""
+def test_f10_a_prepared_list_cannot_leave_the_dataset(toy: Toy) -> None:
+    """A prepared list to which a path outside the dataset was added is refused with file and line."""
     split(toy)
     path = toy.project.paths.split_list("toy", "test")
     path.write_text(path.read_text() + "0,../../secret.jpg\n")

@@ -84,7 +84,8 @@ def test_a_class_that_is_missing_from_the_split_is_found(project: Project) -> No
     assert "results/splits/tiny/train_val.csv" in text
 
 
-def test_a_list_that_was_edited_is_refused(project: Project) -> None:
+def test_f10_an_edited_list_is_not_trained_on(project: Project) -> None:
+    """A prepared list that was edited is not trained on: its digest is no longer the one of split.json."""
     path = project.paths.split_list("tiny", "train_val")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     assert "the list was changed since it was made" in refused(project)
