@@ -38,7 +38,7 @@ def begin(workflow: Any) -> Rules:
     """Open the project for the Snakefile, whose ``workflow`` this is, and check what is asked for.
 
     Raises FgvcError when this folder is no project, nothing makes a target, or a file of ``params/`` that a
-    target depends on is wrong.
+    target depends on is wrong, and where Snakemake cannot work in the folder.
     """
     folder, snakefile_folder = Path.cwd(), Path(workflow.basedir).resolve()
     targets = _command_line_targets(sys.argv)
@@ -48,6 +48,12 @@ def begin(workflow: Any) -> Rules:
             "there is no params/config.yaml here, so this is no project",
             file=folder,
             cure="git checkout -- params" if here else f"change into {snakefile_folder} and run it there",
+        )
+    if {"{", "}"} & set(str(snakefile_folder)):
+        raise FgvcError(
+            "Snakemake takes braces in a folder's name for wildcards",
+            file=snakefile_folder,
+            cure="rename the folder; any other character may be in it",
         )
     SESSION.project, SESSION.targets, SESSION.bin = Project(folder), targets, _prefix(folder)
     _use_own_verbs(folder)
