@@ -9,6 +9,7 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from fgvc.config.conditions import PATTERN as CONDITIONS
 from fgvc.config.stages import version
 from fgvc.errors import FgvcError
 from fgvc.workflow import hooks
@@ -32,6 +33,7 @@ wildcard_constraints:
     size=r"[1-9][0-9]*",
     seed=r"[0-9]+",
     classes=r"[1-9][0-9]*",
+    conditions=CONDITIONS,
     lr=r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?",
 
 
@@ -55,6 +57,7 @@ rule all:
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/cost.smk"
+include: "rules/throughput.smk"
 include: "rules/tables.smk"
 include: "rules/track.smk"
 

@@ -37,6 +37,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 #: Who may import from whom at its own level.
 SIDEWAYS = {
+    ("cost", "evaluation"),  # end-to-end throughput is the time of an evaluation
+    ("cost", "training"),  # the time of a training step
     ("training", "evaluation"),  # a search evaluates its candidates
     ("pretraining", "training"),  # the same resume states and the same progress line
     ("config", "provenance"),

@@ -55,11 +55,12 @@ def _facts(project: Project, name: str) -> tuple[str, dict[str, Any]]:
         "recipe": project.recipe,
         "table": project.table,
         "figure": project.figure,
-        "published": project.published,
     }
     for kind, read in readers.items():
         if name in project.names(kind):  # type: ignore[arg-type]
             return kind, read(name).model_dump(mode="json", exclude_none=True)
+    if name in project.names("published"):  # as in the file: what says nothing of a number is left out
+        return "published", project.published(name).model_dump(mode="json", exclude_unset=True)
     known = [n for kind in _KINDS for n in project.names(kind)] + list(registered())
     raise UnknownNameError(
         "variant, class, dataset, suite or weights", name, known, listing="fgvc list --help"

@@ -6,6 +6,7 @@ from typing import Any
 
 from fgvc.cli.output import Column
 from fgvc.config.project import Project
+from fgvc.config.published_records import records_of
 
 Rows = list[dict[str, Any]]
 
@@ -26,7 +27,7 @@ def listing(project: Project, what: str) -> tuple[list[Column], Rows]:
             "recipes": _recipes,
         }[what](project)
     keys = list(rows[0]) if rows else ["name"]
-    return [Column(k, k, rigid=k == "name", prose=k in ("about", "title")) for k in keys], rows
+    return [Column(k, k, rigid=k == "name", prose=k in ("about", "title", "printed in")) for k in keys], rows
 
 
 def _methods(project: Project) -> Rows:
@@ -86,7 +87,13 @@ def _figures(project: Project) -> Rows:
 
 def _published(project: Project) -> Rows:
     return [
-        {"name": name, "title": found.title, "printed in": found.source.place, "year": found.source.year}
+        {
+            "name": name,
+            "title": found.title,
+            "numbers": len(records_of(name, found)),
+            "printed in": found.source.place,
+            "evidence": found.source.evidence.replace("_", " "),
+        }
         for name, found in ((n, project.published(n)) for n in project.names("published"))
     ]
 

@@ -22,7 +22,10 @@ def recipe_identity(project: Project, dataset: str, method: str) -> dict[str, An
     recipe = variant.recipe_on(dataset).resolved().model_dump()
     # The learning rate of a run is given by its own path (a search's candidate, or the choice).
     recipe.pop("learning_rate")
+    # Only where something is frozen, so that the runs of all others keep their identity.
+    frozen = {} if variant.train == "all" else {"frozen_mode": variant.frozen_mode}
     return {
+        **frozen,
         "method": variant.method,
         "backbone": variant.backbone,
         "weights": variant.weights,

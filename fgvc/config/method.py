@@ -30,6 +30,9 @@ class Variant(Model):
         "timm", description="how a position embedding of another size is resized"
     )
     train: list[str] | Literal["all"] = Field("all", description="name patterns of the parameters that train")
+    frozen_mode: Literal["eval", "train"] = Field(
+        "eval", description="mode, during training, of the parts of the model in which nothing trains"
+    )
     recipe: Recipe
     dataset_recipe: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

@@ -69,6 +69,9 @@ class Paths:
     def cost(self, method: str, size: int | str, classes: int | str) -> Path:
         return self.root / "results" / "cost" / method / str(size) / f"{classes}.json"
 
+    def throughput(self, dataset: str, method: str, size: int | str, conditions: str) -> Path:
+        return self.root / "results" / "throughput" / dataset / method / str(size) / f"{conditions}.json"
+
     # --- tables and figures -----------------------------------------------------------------------
     def suite_dir(self, suite: str | None) -> Path:
         """Folder of a suite's tables and figures; None is the default suite's short path."""

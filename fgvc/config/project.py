@@ -13,7 +13,8 @@ from fgvc.config.base import Model, ModelT, load_model, validate
 from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
 from fgvc.config.paths import Paths
-from fgvc.config.published import Published, PublishedAccuracies, PublishedCosts
+from fgvc.config.published import PublishedAccuracies, PublishedCosts
+from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
@@ -25,7 +26,10 @@ from fgvc.config.suite import (
     SizeTable,
     Suite,
     Table,
+    ThroughputFigure,
+    VersusTable,
     is_of_every_suite,
+    quoted_by,
 )
 from fgvc.config.yaml_source import KeyPath, YamlSource, read_yaml
 from fgvc.errors import FgvcError, UnknownNameError
@@ -44,7 +48,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | PublishedFigure
+Figure = CostFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -184,18 +188,37 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        table: Table = self._tagged("table", name, AccuracyTable, SizeTable, DatasetsTable, PublishedTable)
+        models = (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable)
+        table: Table = self._tagged("table", name, *models)
+        if isinstance(table, VersusTable):
+            self._only_references(name, table)
         return table
+
+    def _only_references(self, name: str, table: VersusTable) -> None:
+        """What was only remembered is never set beside our numbers."""
+        for position, quoted in enumerate(table.published):
+            found = self.published(quoted)
+            if isinstance(found, PublishedRecords) and not found.has_references:
+                path = self.file("table", name)
+                raise FgvcError(
+                    f"the published table '{quoted}' holds nothing but numbers from memory (evidence: none)",
+                    file=self.paths.shown(path),
+                    line=read_yaml(path).line_of(("published", position)),
+                    key="published",
+                    cure="remove it here: such numbers are listed, and never set beside ours",
+                )
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure)
+        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure, ThroughputFigure)
         return figure
 
     def published(self, name: str) -> Published:
         """A published table. Raises UnknownNameError for a dataset or variant of ours that does not exist."""
-        found: Published = self._tagged("published", name, PublishedAccuracies, PublishedCosts)
-        if isinstance(found, PublishedAccuracies):
+        found: Published = self._tagged(
+            "published", name, PublishedAccuracies, PublishedCosts, PublishedRecords
+        )
+        if not isinstance(found, PublishedCosts):
             for row, printed in found.rows.items():
                 if printed.dataset is not None:
                     self._named("dataset", printed.dataset, "published", name, ("rows", row, "dataset"))
@@ -244,9 +267,9 @@ class Project:
                     key="kind",
                 )
             found = validate(by_tag[tag], source, shown)
-            published = getattr(found, "published", None)
-            if published is not None:
-                self._named("published", published, kind, name, ("published",))
+            for position, quoted in enumerate(quoted_by(found)):
+                at = ("published",) if isinstance(source.data["published"], str) else ("published", position)
+                self._named("published", quoted, kind, name, at)
             self._cache[kind, name] = found
         return self._cache[kind, name]
 

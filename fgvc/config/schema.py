@@ -12,6 +12,7 @@ from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
 from fgvc.config.project import Project
 from fgvc.config.published import PublishedAccuracies, PublishedCosts
+from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     AccuracyTable,
@@ -22,6 +23,8 @@ from fgvc.config.suite import (
     Settings,
     SizeTable,
     Suite,
+    ThroughputFigure,
+    VersusTable,
 )
 from fgvc.provenance.files import write_text
 
@@ -32,9 +35,9 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable),
-    "figure": (CostFigure, PublishedFigure),
-    "published": (PublishedAccuracies, PublishedCosts),
+    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable),
+    "figure": (CostFigure, PublishedFigure, ThroughputFigure),
+    "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 
 

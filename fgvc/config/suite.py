@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgvc.config.base import Model
+from fgvc.config.conditions import Conditions
 
 ImageSize = Annotated[int, Field(ge=16, le=2048)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -25,6 +26,10 @@ class Suite(Model):
     seeds: list[Seed] = Field(min_length=1)
     learning_rates: list[LearningRate] | dict[str, list[LearningRate]] = Field(
         description="searched on val with the first seed; a list, or one per method ('default': the rest)"
+    )
+    throughput: Conditions = Field(
+        Conditions(device="cpu", precision="fp32", batch_size=8, threads=2),
+        description="how its methods' throughput is measured; all on one machine",
     )
     tables: list[str] = Field(min_length=1)
     figures: list[str] = Field(default_factory=list)
@@ -82,6 +87,20 @@ class PublishedTable(Model):
     image_size: ImageSize = Field(description="columns of this image size are shown")
 
 
+class VersusTable(Model):
+    """Published, ours and the difference; with a test of equivalence where both have seeds."""
+
+    kind: Literal["versus_published"]
+    title: str
+    caption: str
+    published: list[str] = Field(min_length=1, description="ids in params/published, of any kind")
+    image_size: ImageSize
+    metric: Literal["top1_pct", "top5_pct"] = "top1_pct"
+    decimals: int = Field(2, ge=0, le=4)
+    margin: float = Field(gt=0, description="points: means that are surely closer count as equivalent")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="level of each of the tests")
+
+
 class SizeTable(Model):
     """Heights, widths and aspect ratios of the images."""
 
@@ -101,7 +120,7 @@ class DatasetsTable(Model):
     caption: str
 
 
-Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable
+Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable | VersusTable
 
 
 def is_of_every_suite(table: Table) -> bool:
@@ -119,6 +138,17 @@ class CostFigure(Model):
     metric: Metric = "top1_pct"
 
 
+class ThroughputFigure(Model):
+    """Accuracy and throughput side by side, as bars, with the baseline's as lines."""
+
+    kind: Literal["accuracy_vs_throughput"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+    baseline_class: str = Field("vit", description="method class whose first variant the lines stand for")
+
+
 class PublishedFigure(Model):
     """Published accuracy, averaged over the table's datasets, against the cost as counted by us."""
 
@@ -127,6 +157,12 @@ class PublishedFigure(Model):
     caption: str
     published: str = Field(description="id in params/published, a table of accuracies")
     image_size: ImageSize = Field(description="columns of this image size are shown")
+
+
+def quoted_by(shown: Model) -> list[str]:
+    """Ids in params/published of what a table or figure shows."""
+    named = getattr(shown, "published", None)
+    return [] if named is None else [named] if isinstance(named, str) else list(named)
 
 
 class Settings(Model):

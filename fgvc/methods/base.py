@@ -82,6 +82,9 @@ class Method(nn.Module):
     couples_batch: ClassVar[bool] = False
 
     backbone: nn.Module
+    #: Whether modules in which nothing trains stay in evaluation mode during training (no dropout, no
+    #: stochastic depth in them), as VPT does; False: they train like the rest, as the ILA code base does.
+    frozen_eval: bool = True
 
     def __init__(self, spec: ModelSpec, options: Any) -> None:
         super().__init__()
@@ -131,10 +134,16 @@ class Method(nn.Module):
         return self.couples_batch or any(isinstance(m, _BatchNorm) and _trains(m) for m in self.modules())
 
     def train(self, mode: bool = True) -> Self:
-        """As in torch, but a batch norm whose parameters are frozen keeps its statistics, too."""
+        """As in torch, but a batch norm whose parameters are frozen keeps its statistics, too.
+
+        With `frozen_eval`, every module in which nothing trains stays in evaluation mode.
+        """
         super().train(mode)
         for module in self.modules():
             if isinstance(module, _BatchNorm) and not _trains(module):
+                module.eval()
+        if mode and self.frozen_eval:
+            for module in frozen_modules(self):
                 module.eval()
         return self
 
@@ -155,6 +164,18 @@ class Method(nn.Module):
                 )
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, p) for p in chosen))
+
+
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
+    """The largest parts of a model that have parameters of which none trains."""
+    found: list[nn.Module] = []
+    for child in model.children():
+        parameters = list(child.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            found.append(child)
+        else:
+            found += frozen_modules(child)
+    return found
 
 
 def _trains(norm: _BatchNorm) -> bool:

@@ -93,6 +93,7 @@ def build_variant(
             **variant.options_on(dataset),
         )
         model.set_trainable(variant.train)
+        model.frozen_eval = variant.frozen_mode == "eval"
     except FgvcError as error:
         if error.file is None:
             error.file = project.paths.shown(project.file("method", name))

@@ -98,10 +98,6 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 
 def _point(cells: CellTable, heading: Heading, mean: float, costs: tuple[float, float]) -> Point:
-    values = {
-        (r.cell.dataset, r.seed): r.value(cells.metric) for r in cells.runs if r.cell.method == heading.key
-    }
-    by_seed = [float(np.mean([values[d, seed] for d in cells.datasets])) for seed in cells.seeds]
     return Point(
         method=heading.key,
         title=heading.title,
@@ -110,8 +106,15 @@ def _point(cells: CellTable, heading: Heading, mean: float, costs: tuple[float, 
         macs_g=costs[0],
         trainable_params_m=costs[1],
         accuracy_pct=mean,
-        std_pct=spread(by_seed).std,
+        std_pct=std_over_seeds(cells, heading.key),
     )
+
+
+def std_over_seeds(cells: CellTable, method: str) -> float | None:
+    """Standard deviation over seeds of a method's average over datasets; None for one seed."""
+    values = {(r.cell.dataset, r.seed): r.value(cells.metric) for r in cells.runs if r.cell.method == method}
+    by_seed = [float(np.mean([values[d, seed] for d in cells.datasets])) for seed in cells.seeds]
+    return spread(by_seed).std
 
 
 def _costs(project: Project, cells: CellTable, method: str, target: str | None) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from fgvc.config.project import Project
-from fgvc.config.suite import CostFigure, PublishedFigure
+from fgvc.config.suite import CostFigure, PublishedFigure, ThroughputFigure
 from fgvc.provenance.files import atomic_path
 from fgvc.reporting.accuracy_table import METRIC_NAMES
 from fgvc.reporting.cost_axes import (
@@ -27,6 +27,7 @@ from fgvc.reporting.cost_points import CostPoints, cost_points
 from fgvc.reporting.marks import group_styles
 from fgvc.reporting.published_figure import draw_published, published_points
 from fgvc.reporting.published_table import read_published
+from fgvc.reporting.throughput_figure import draw_throughput, throughput_bars
 
 #: What each format would otherwise say about the day and the version of the program.
 FORMATS: dict[str, dict[str, None]] = {
@@ -58,6 +59,8 @@ def write_figure(
     with house_style():
         if isinstance(config, PublishedFigure):
             drawn, is_partial = _published(project, config, target, allow_missing)
+        elif isinstance(config, ThroughputFigure):
+            drawn, is_partial = _throughput(project, suite_name, config, target, allow_missing)
         else:
             drawn, is_partial = _of_suite(project, suite_name, config, target, allow_missing)
         partial = whole.with_name(f"{whole.name}.partial")
@@ -88,6 +91,15 @@ def _published(
     """The figure of a published table, and whether it is partial."""
     found = published_points(read_published(project, config, target, allow_missing=allow_missing), target)
     return draw_published(found, config), found.is_partial
+
+
+def _throughput(
+    project: Project, suite_name: str, config: ThroughputFigure, target: str, allow_missing: bool
+) -> tuple[Figure, bool]:
+    """Accuracy and throughput of a suite's methods, and whether the figure is partial."""
+    found = throughput_bars(project, suite_name, config, target, allow_missing=allow_missing)
+    titles = [project.dataset(d).title for d in found.cells.datasets]
+    return draw_throughput(found, config, titles), found.is_partial
 
 
 def draw(found: CostPoints, config: CostFigure, dataset_titles: Sequence[str]) -> Figure:

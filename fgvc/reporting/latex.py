@@ -30,6 +30,7 @@ _SIGNS = {
     "·": r"$\cdot$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    "≈": r"$\approx$",
     "→": r"$\rightarrow$",
     "α": r"$\alpha$",
     "∝": r"$\propto$",

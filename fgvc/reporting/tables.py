@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable
+from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable, VersusTable
 from fgvc.provenance.files import write_text
-from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table
-from fgvc.reporting.cells import collect
+from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table, versus_table
+from fgvc.reporting.cells import collect, gather, require_runs
 from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
 from fgvc.reporting.markdown import to_markdown
 from fgvc.reporting.printer import DEFAULT_WIDTH, Column, Style, render
 from fgvc.reporting.published_cells import compare
+from fgvc.reporting.versus_cells import versus
 
 SUFFIXES = (".tex", ".md", ".csv")
 
@@ -61,6 +62,8 @@ def read_table(
             published_table.tidy_records(shown),
             published_table.published_csv(shown),
         )
+    if isinstance(config, VersusTable):
+        return _read_versus(project, suite_name, table, config, None if allow_missing else target)
     if isinstance(config, DatasetsTable):
         return Contents(
             datasets_table.datasets_grid(project, table, config),
@@ -72,6 +75,21 @@ def read_table(
         size_table.size_grid(project, suite_name, table, config, records),
         size_table.tidy_records(records),
         size_table.size_csv(records),
+    )
+
+
+def _read_versus(
+    project: Project, suite_name: str, table: str, config: VersusTable, target: str | None
+) -> Contents:
+    """Published, ours and the difference; with a ``target``, every run must be there."""
+    cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
+    beside = versus(project, cells, table, config)
+    if target is not None:
+        require_runs(project, cells, target)
+    return Contents(
+        versus_table.versus_grid(project, cells, table, config, beside),
+        versus_table.tidy_records(config, beside),
+        versus_table.versus_csv(config, beside),
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc.config.grid import rate_searches
 from fgvc.config.project import Project
+from fgvc.config.suite import quoted_by
 from fgvc.errors import FgvcError, one_line
 from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
@@ -101,7 +102,7 @@ def _check_files(project: Project, asked: Asked) -> None:
         if weights:
             project.weights(weights)
     shown = [*map(project.table, asked.tables), *map(project.figure, asked.figures)]
-    for quoted in filter(None, (getattr(config, "published", None) for config in shown)):
+    for quoted in (name for config in shown for name in quoted_by(config)):
         for name in project.published(quoted).variants():  # their costs are counted
             project.variant(name)
 

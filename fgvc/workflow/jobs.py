@@ -10,7 +10,7 @@ from typing import Literal
 from fgvc.config.grid import Cell, cells, rate_search
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Project
-from fgvc.config.suite import PublishedFigure, PublishedTable
+from fgvc.config.suite import PublishedFigure, PublishedTable, ThroughputFigure
 
 JobKind = Literal[
     "fetch",
@@ -23,6 +23,7 @@ JobKind = Literal[
     "train",
     "evaluate",
     "cost",
+    "throughput",
     "table",
     "figure",
 ]
@@ -57,6 +58,7 @@ def suite_jobs(project: Project, suite_name: str, short: bool) -> list[Job]:
         *_data_jobs(project, suite_name),
         *_run_jobs(project, suite_name),
         *_cost_jobs(project, suite_name),
+        *_throughput_jobs(project, suite_name),
     ]
     folder = None if short else suite_name
     for name in suite.tables:
@@ -108,3 +110,13 @@ def _cost_jobs(project: Project, suite_name: str) -> Iterator[Job]:
     for method, size, classes in wanted:
         record = project.paths.cost(method, size, classes)
         yield Job("cost", f"{method}/{size}/{classes}", record, None, method, size)
+
+
+def _throughput_jobs(project: Project, suite_name: str) -> Iterator[Job]:
+    for figure in map(project.figure, project.suite(suite_name).figures):
+        if isinstance(figure, ThroughputFigure):
+            conditions = project.suite(suite_name).throughput.text
+            for cell in cells(project, suite_name, [figure.image_size]):
+                ids = (cell.dataset, cell.method, cell.size)
+                label = f"{cell.dataset}/{cell.method}/{cell.size} {conditions}"
+                yield Job("throughput", label, project.paths.throughput(*ids, conditions), *ids)

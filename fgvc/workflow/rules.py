@@ -24,7 +24,10 @@ from fgvc.config.suite import (
     PublishedFigure,
     PublishedTable,
     SizeTable,
+    ThroughputFigure,
+    VersusTable,
     is_of_every_suite,
+    quoted_by,
 )
 from fgvc.provenance.digests import value_sha256
 from fgvc.workflow.jobs import suite_jobs
@@ -105,6 +108,14 @@ class Rules:
         facts = variant.model_dump(mode="json", include={"method", "backbone", "options", "train"})
         return value_sha256([facts, version("cost")])
 
+    def throughput_sha256(self, dataset: str, method: str) -> str:
+        facts = (
+            self.project.variant(method)
+            .recipe_on(dataset)
+            .model_dump(mode="json", include={"batch_size", "precision", "channels_last", "optimizer"})
+        )
+        return value_sha256([self.cost_sha256(method), facts])
+
     # --- tables and figures -----------------------------------------------------------------------
     def suite(self, suite: str | None) -> str:
         return suite or self.project.settings.default_suite
@@ -133,10 +144,16 @@ class Rules:
             }
         )
 
+    def throughputs_of(self, suite: str | None, figure: ThroughputFigure) -> list[str]:
+        """Speed records of a suite's methods, on each of its datasets."""
+        found = cells(self.project, self.suite(suite), [figure.image_size])
+        conditions = self.project.suite(self.suite(suite)).throughput.text
+        return [str(self.paths.throughput(c.dataset, c.method, c.size, conditions)) for c in found]
+
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
-        if isinstance(table, AccuracyTable):
+        if isinstance(table, AccuracyTable | VersusTable):
             return self.metrics_of(suite, table.image_size)
         if isinstance(table, DatasetsTable):
             return []
@@ -148,6 +165,8 @@ class Rules:
         figure = self.project.figure(name)
         if isinstance(figure, PublishedFigure):
             return self.published_costs(figure)
+        if isinstance(figure, ThroughputFigure):
+            return self.metrics_of(suite, figure.image_size) + self.throughputs_of(suite, figure)
         return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
 
     def published_costs(self, shown: PublishedTable | PublishedFigure) -> list[str]:
@@ -164,8 +183,7 @@ class Rules:
         """Digest of all that a table or figure shows of ``params/``: titles, groups, captions, seeds."""
         project, suite_name = self.project, self.suite(suite)
         config = project.table(name) if kind == "table" else project.figure(name)
-        quoted = getattr(config, "published", None)
-        printed = project.published(quoted).model_dump(mode="json") if quoted else None
+        printed = [project.published(name).model_dump(mode="json") for name in quoted_by(config)]
         if isinstance(config, PublishedTable | PublishedFigure):  # the same in every suite
             return value_sha256([config.model_dump(), printed, version("table")])
         if isinstance(config, DatasetsTable | SizeTable) and is_of_every_suite(config):

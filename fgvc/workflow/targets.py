@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fgvc.config.conditions import PATTERN as CONDITIONS
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Kind, Project
 from fgvc.config.suite import is_of_every_suite
@@ -15,7 +16,7 @@ from fgvc.errors import FgvcError, UnknownNameError, available, nearest
 from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 
 #: Folders below results/ that are not suites.
-RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "tables", "figures", "audit")
+RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "throughput", "tables", "figures", "audit")
 
 #: What `fgvc track` gave to DVC of a suite.
 _TRACKED = re.compile(r"results/(?:([a-z0-9_]+)/)?tracked\.json")
@@ -34,12 +35,14 @@ _FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "splits": ("DATASET/", ("split.json", *_LISTS)),
     "stats": ("DATASET.json", ()),
     "cost": ("METHOD/SIZE/CLASSES.json", ()),
+    "throughput": ("DATASET/METHOD/SIZE/CONDITIONS.json", ()),
 }
 _PLACES = {
     "DATASET": r"[a-z0-9_]+",
     "METHOD": r"[a-z0-9_]+",
     "SIZE": r"[1-9][0-9]*",
     "CLASSES": r"[1-9][0-9]*",
+    "CONDITIONS": CONDITIONS,
     "seedK": r"seed[0-9]+",
     "lrX": r"lr[0-9.e-]+",
 }

@@ -26,9 +26,12 @@ COPY = [
     "tables/sota_224",
     "tables/hw_stats",
     "tables/published_sota_224",
+    "tables/sota_224_vs_published",
     "figures/acc_vs_flops_224",
     "figures/published_acc_vs_flops_224",
     "published/glsim_table4",
+    "published/ffvt_quoted",
+    "published/vpt_recalled",
     *(
         f"datasets/{d}"
         for d in ["dafb", "dogs", "flowers", "food", "inat17", "moe", "nabirds", "pets", "vegfru"]
@@ -92,6 +95,9 @@ UNKNOWN_KEYS = [
     Mistake("published", "glsim_table4", "evidence:", "evidense:", ("'evidence'",), "evidense:"),
     Mistake("published", "glsim_table4", "reported_by:", "reportd_by:", ("'reported_by'",), "reportd_by:"),
     Mistake("published", "glsim_table4", "std: 0.06", "sdt: 0.06", ("'sdt'", "'std'"), "sdt: 0.06"),
+    Mistake("published", "ffvt_quoted", "selection:", "selektion:", ("'selection'",), "selektion:"),
+    Mistake("published", "ffvt_quoted", "{cub: 91.6", "{cub: {valeu: 91.6}", ("'value'",), "valeu:"),
+    Mistake("table", "sota_224_vs_published", "margin:", "margn:", ("'margin'",), "margn:"),
 ]
 
 WRONG_TYPES = [
@@ -137,6 +143,23 @@ IMPOSSIBLE_VALUES = [
     Mistake("dataset", "typefaces", "train: 5,", "train: 0,", ("above 0",), None),
     Mistake("published", "glsim_table4", "std: 0.06", "std: -0.06", ("greater than or equal to 0",), None),
     Mistake("published", "glsim_table4", "  cub: {title", "  cup: {title", ("has a cell 'cub'",), None),
+    Mistake("published", "ffvt_quoted", "  dogs: {title", "  dosg: {title", ("has a cell 'dogs'",), None),
+    Mistake("published", "ffvt_quoted", "metric: top1\n", "", ("nothing says the metric of the cell",), None),
+    Mistake(
+        "published", "ffvt_quoted", "{cub: 91.6", "{cub: 91.63", ("91.63 of more than 1 decimals",), None
+    ),
+    Mistake(
+        "published", "ffvt_quoted", "best_on_test", "best_on_tset", ("mean 'best_on_test'",), "selection:"
+    ),
+    Mistake(
+        "published",
+        "glsim_table4",
+        "evidence: primary_repo_asset",
+        "evidence: none",
+        ("a number without evidence is no reference value", "kind: records"),
+        None,
+    ),
+    Mistake("table", "sota_224_vs_published", "margin: 0.5", "margin: 0", ("greater than 0",), "margin:"),
     Mistake(
         "published",
         "glsim_table4",
@@ -221,6 +244,30 @@ NAMES = [
         "glsim_tabel4",
         ("no published table is called 'glsim_tabel4'; did you mean 'glsim_table4'",),
         "glsim_tabel4",
+    ),
+    Mistake(
+        "published",
+        "ffvt_quoted",
+        "variant: ffvt_vit_b16",
+        "variant: ffvt_vit_b",
+        ("no method is called 'ffvt_vit_b'; did you mean 'ffvt_vit_b16'",),
+        "variant: ffvt_vit_b",
+    ),
+    Mistake(
+        "table",
+        "sota_224_vs_published",
+        "[glsim_table4]",
+        "[glsim_table4, ffvt_quotd]",
+        ("no published table is called 'ffvt_quotd'; did you mean 'ffvt_quoted'",),
+        "ffvt_quotd",
+    ),
+    Mistake(
+        "table",
+        "sota_224_vs_published",
+        "[glsim_table4]",
+        "[glsim_table4, vpt_recalled]",
+        ("'vpt_recalled' holds nothing but numbers from memory", "never set beside ours"),
+        "vpt_recalled",
     ),
     Mistake("method", "vit_pico", "base: quick", "base: quik", ("did you mean 'quick'",), "base: quik"),
     Mistake(

@@ -1,0 +1,1 @@
+"""Looking into trained models: how alike their layers are."""
