@@ -12,6 +12,7 @@ import typer
 from typer import _click as click
 
 from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
+    cluster,
     data,
     pretraining,
     project,

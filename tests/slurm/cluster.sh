@@ -3,7 +3,7 @@
 #   apt-get install munge slurm-wlm
 #   tests/slurm/cluster.sh start | stop | status
 #
-# It needs root (a container will do) and no cgroups. The node says that it has 4 CPUs and 2 GPUs, whatever
+# It needs root (a container will do) and no cgroups. The node says that it has 4 CPUs, 64 GB and 2 GPUs, whatever
 # the machine has: nothing binds a job to a device. `start` twice is `start` once; `stop` ends what `start`
 # began and removes its configuration. A configuration that is not ours is never touched.
 # Exit status 77: it cannot run here, and says why.
@@ -13,7 +13,7 @@ CONF=/etc/slurm          # not elsewhere: a job does not inherit SLURM_CONF
 RUN=/run/fgvc-slurm
 MARK="# made by tests/slurm/cluster.sh"
 CPUS=4
-MEMORY_MB=8000
+MEMORY_MB=64000
 
 cannot() { echo "no cluster here: $1" >&2; exit 77; }
 
