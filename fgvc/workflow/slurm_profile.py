@@ -20,6 +20,8 @@ from fgvc.workflow.speeds import measured_memory
 SPARE_MINUTES = 15
 #: Tries besides those that a long training needs.
 SPARE_TRIES = 2
+#: A job that cannot succeed is tried this often, too: a still longer training is asked for again by hand.
+MOST_TRIES = 5
 #: Seconds before its time limit at which a job is told to end, so that a training can save its state.
 GRACE_S = 120
 
@@ -71,9 +73,8 @@ class Cluster:
         for option in ("account", "partition", "gpu_partition", "gpu_model"):
             word = getattr(self, option)
             if word is not None and (not word or not word.replace("-", "").replace("_", "").isalnum()):
-                raise FgvcError(
-                    f"--{option.replace('_', '-')} '{word}' is no name", cure="see: sinfo, sacctmgr"
-                )
+                name = f"--{option.replace('_', '-')}"
+                raise FgvcError(f"{name} '{word}' is no name", cure="what the cluster has: sinfo, sacctmgr")
 
 
 @dataclass
@@ -152,14 +153,19 @@ def profile_text(project: Project, suite: str, cluster: Cluster) -> str:
         defaults["slurm_partition"] = cluster.partition
     rules = {rule: dict(_asked(need, cluster)) for rule, need in needs.items()}
     longest = max(need.minutes * cluster.time_factor for need in needs.values())
-    retries = SPARE_TRIES + math.floor(longest / (60 * cluster.max_hours))
+    retries = min(SPARE_TRIES + math.floor(longest / (60 * cluster.max_hours)), MOST_TRIES)
     status = "" if keeps_accounts() else _NO_ACCOUNTS
-    rules["throughput"] = {**_plain(THROUGHPUT), **dict(_gpu(cluster)), "slurm_extra": "--exclusive"}
+    rules["throughput"] = {
+        **_plain(THROUGHPUT),
+        **dict(_gpu(cluster)),
+        "slurm_extra": "--exclusive",
+        "cpus_per_task": 8,
+    }
     rules["cost"] = _plain(COST) | {"small": 1}
     rules["audit_data"] = _plain(AUDIT)
-    return "\n".join(
-        [*head, _TEMPLATE.format(jobs=cluster.jobs, retries=retries, costs=COSTS_IN_A_JOB, status=status)]
-    ) + yaml.safe_dump({"default-resources": defaults, "set-resources": rules}, sort_keys=False, width=100)
+    fixed = _TEMPLATE.format(jobs=cluster.jobs, retries=retries, costs=COSTS_IN_A_JOB, status=status)
+    asked = {"default-resources": defaults, "set-resources": rules}
+    return "\n".join([*head, fixed]) + yaml.safe_dump(asked, sort_keys=False, width=100)
 
 
 def _plain(needed: tuple[int, int]) -> dict[str, object]:
@@ -199,11 +205,8 @@ def write_profile(project: Project, name: str, text: str) -> Path:
     if not path.resolve().is_relative_to((project.root / "profiles").resolve()) or folder == "profiles":
         raise FgvcError(f"{name} is not below profiles/", cure="--write profiles/mine")
     if path.exists():
-        raise FgvcError(
-            "this profile is there already",
-            file=project.paths.shown(path),
-            cure="take another name, or remove it",
-        )
+        shown = project.paths.shown(path)
+        raise FgvcError("this profile is there already", file=shown, cure="take another name, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -218,7 +221,7 @@ jobs: {jobs}                 # in the queue at once
 local-cores: 1            # of the machine with the driver: tables, figures, splits, downloads
 max-jobs-per-timespan: 5/1s
 latency-wait: 60          # shared file systems show new files late
-retries: {retries}                # after a time limit, a dead node, too little memory; trainings go on from their state
+retries: {retries}                # a time limit, a dead node, too little memory; trainings go on from their state
 slurm-requeue: true       # what a job of higher priority pushes out goes back into the queue
 {status}
 # One SLURM job trains a run and evaluates it; another counts the costs of many methods, one by one.
