@@ -221,7 +221,7 @@ jobs: {jobs}                 # in the queue at once
 local-cores: 1            # of the machine with the driver: tables, figures, splits, downloads
 max-jobs-per-timespan: 5/1s
 latency-wait: 60          # shared file systems show new files late
-retries: {retries}                # a time limit, a dead node, too little memory; trainings go on from their state
+retries: {retries}                # time limit, dead node, too little memory: trainings go on from their state
 slurm-requeue: true       # what a job of higher priority pushes out goes back into the queue
 {status}
 # One SLURM job trains a run and evaluates it; another counts the costs of many methods, one by one.

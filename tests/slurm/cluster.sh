@@ -45,7 +45,7 @@ SlurmdPort=26818
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$RUN/munge.socket
+AuthInfo=socket=$RUN/munge.socket,cred_expire=5
 StateSaveLocation=$RUN/state
 SlurmdSpoolDir=$RUN/spool
 SlurmctldPidFile=$RUN/slurmctld.pid
