@@ -14,6 +14,7 @@ from typer import _click as click
 
 from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
     audits,
+    cluster,
     data,
     pretraining,
     project,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from fgvc.errors import FgvcError, one_line
 from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.tracking import job_records
+from fgvc.workflow.cluster import cancel_orphans, ending
 from fgvc.workflow.messages import ENDING, STOPPING, was_stopped
 from fgvc.workflow.rules import Rules
 from fgvc.workflow.session import SESSION
@@ -41,7 +43,7 @@ def begin(workflow: Any) -> Rules:
     target depends on is wrong, and where Snakemake cannot work in the folder.
     """
     folder, snakefile_folder = Path.cwd(), Path(workflow.basedir).resolve()
-    targets = _command_line_targets(sys.argv)
+    targets = _command_line_targets(sys.argv) if workflow.is_main_process else ()
     if not (folder / "params" / "config.yaml").is_file():
         here = folder == snakefile_folder
         raise FgvcError(
@@ -60,10 +62,21 @@ def begin(workflow: Any) -> Rules:
     # A cluster's warning goes to every process of a job; the verbs answer it, and Snakemake reports them.
     with contextlib.suppress(ValueError):  # used from Python, outside of the main thread
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if not workflow.is_main_process:  # a job on a cluster node: its driver has checked everything
+        return Rules(SESSION.project)
+    _collect_rarely()
     rules = checked_rules(SESSION.project, targets)
-    if workflow.is_main_process:
-        job_records.restore(SESSION.project)
+    job_records.restore(SESSION.project)
     return rules
+
+
+def _collect_rarely() -> None:
+    """Let the garbage collector leave the graph of jobs alone: all of it lives to the end.
+
+    Looking through it again and again takes a quarter of the time of a dry run of thousands of jobs.
+    """
+    gc.freeze()
+    gc.set_threshold(500_000, 50, 1000)
 
 
 def checked_rules(project: Project, targets: Sequence[str]) -> Rules:
@@ -133,14 +146,16 @@ def _use_own_verbs(folder: Path) -> None:
     os.environ["FGVC_PROJECT"] = str(folder)
 
 
-def on_start(rules: Rules) -> None:
-    """Refuse to drive a project that another living Snakemake is driving."""
+def on_start(rules: Rules, workflow: Any) -> None:
+    """Refuse to drive a project that another living Snakemake is driving; clear away what a dead one left."""
     from snakemake.exceptions import WorkflowError
 
     try:
         _held.enter_context(exclusive_lock(rules.project.paths.state("driver.lock"), "a run of the workflow"))
     except FgvcError as error:
         raise WorkflowError(str(error)) from None
+    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+        cancel_orphans(rules.project.root, lambda line: _print([line]))
 
 
 def on_success(rules: Rules) -> None:
@@ -245,12 +260,14 @@ def _end_display() -> None:
 
 @dataclass(frozen=True)
 class _JobError:
-    """A job that Snakemake's log calls failed: its rule, first output, log file and what stands in that."""
+    """A job that Snakemake's log calls failed: its rule, first output, log file and what stands in that; and
+    why SLURM ended it, if SLURM did."""
 
     rule: str
     output: str
     log: str
     text: str
+    ended: str | None = None
 
     @property
     def last_line(self) -> str:
@@ -267,12 +284,56 @@ class _JobError:
         return self.was_stopped and ("by SIGINT;" in self.last_line or self.last_line == "interrupted")
 
 
+#: In Snakemake's log: a job or a group that failed, with the indented lines below it; a job that ended well.
+_EVENTS = re.compile(
+    r"^(?P<indent> *)Error in rule (?P<rule>\w+):\n(?P<fields>(?:(?P=indent)    .*\n?)*)"
+    r"|^ *message: Error in group .*\n *log: (?P<group_log>.*?)(?: \(check.*)?$"
+    r"|^ *Finished jobid: (?P<done>\d+)",
+    flags=re.M,
+)
+
+
 def _job_errors(project: Project, snakemake_log: str) -> Iterator[_JobError]:
-    for block in re.split(r"^Error in rule ", snakemake_log, flags=re.M)[1:]:
-        log = _field(block, "log").removesuffix(" (check log file(s) for error details)")
-        output = _field(block, "output").split(", ")[0]
-        if output:
-            yield _JobError(block.partition(":")[0], output, log, _text(project.root / log))
+    """The jobs whose last attempt failed, in the order of the log.
+
+    When one job of a group fails, Snakemake calls all of the group failed: then the guilty ones only.
+    """
+    failed: dict[str, tuple[str, _JobError]] = {}
+    group_log = ""
+    for event in _EVENTS.finditer(snakemake_log):
+        if event["done"]:
+            failed.pop(event["done"], None)
+        elif event["rule"]:
+            fields = event["fields"]
+            group = group_log if event["indent"] else ""
+            found = _job_error(project, event["rule"], fields, group)
+            if found.output:
+                failed[_field(fields, "jobid")] = (group, found)
+        else:
+            group_log = event["group_log"]
+    for group in dict.fromkeys(group for group, _ in failed.values()):
+        members = [error for of, error in failed.values() if of == group]
+        yield from _guilty(project, members) if group else members
+
+
+def _job_error(project: Project, rule: str, fields: str, group_log: str) -> _JobError:
+    # Its own log comes first, then SLURM's, where there is one.
+    logs = _field(fields, "log").removesuffix(" (check log file(s) for error details)").split(", ")
+    slurm = _text(project.root / (group_log or logs[-1])) if group_log or len(logs) > 1 else ""
+    output = _field(fields, "output").split(", ")[0]
+    ended = ending(_field(fields, "message"), slurm)
+    return _JobError(rule, output, logs[0], _text(project.root / logs[0]), ended)
+
+
+def _guilty(project: Project, members: list[_JobError]) -> list[_JobError]:
+    """Of a failed group, the jobs that tell of an error or a stop; else the one that wrote its log last."""
+
+    def written(error: _JobError) -> float:
+        path = project.root / error.log
+        return path.stat().st_mtime if path.is_file() else 0.0
+
+    telling = [error for error in members if own_error_line(error.text) or error.was_stopped]
+    return telling or [max(reversed(members), key=written)]
 
 
 def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) -> list[FailedJob]:
@@ -288,7 +349,7 @@ def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) ->
         said = own_error_line(job.text)
         if job.was_stopped or (stopped and not said):
             continue
-        error = one_line(said or _without_error(job.text))
+        error = one_line(said or job.ended or _without_error(job.text))
         command = f"{SESSION.bin}snakemake --cores 1 -- {job.output}"
         found[job.output] = FailedJob(job.rule, job.output, error, job.log, command)
         _leave_failure(project, job.output, error, job.log)
@@ -325,7 +386,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _field(block: str, name: str) -> str:
-    match = re.search(rf"^    {name}: (.*)$", block, flags=re.M)
+    match = re.search(rf"^ +{name}: (.*)$", block, flags=re.M)
     return match.group(1).strip() if match else ""
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,10 @@ class Rules:
             records.append(self.paths.weights_record(weights))
         return [str(record) for record in records]
 
-    def recipe_sha256(self, dataset: str, method: str) -> str:
-        return recipe_sha256(self.project, dataset, method)
+    @cached_property
+    def recipe_sha256(self) -> Callable[[str, str], str]:
+        """Digest of the recipe of a dataset and a method: taken once, asked for by each seed and rate."""
+        return cache(partial(recipe_sha256, self.project))
 
     def threads(self, dataset: str, method: str) -> int:
         return self.project.variant(method).recipe_on(dataset).threads
