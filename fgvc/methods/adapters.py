@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from fgvc.backbones.blocks import check_blocks, run_block
+from fgvc.backbones.blocks import branch_drop, check_blocks, run_block, stochastic_depth
 from fgvc.backbones.closed_form import block_macs, embedding_macs, is_plain
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.methods.base import Method, MethodOutput, ModelSpec, register
@@ -198,7 +197,7 @@ class BlockAdapters(nn.Module):
         super().__init__()
 
         def one() -> Adapter:
-            drop = branch_drop(block, dropout)
+            drop = branch_drop(dropout, stochastic_depth(block))
             if options.kind == "adapter":
                 return Adapter(backbone.width, options, drop)
             return ConvPass(backbone.width, options, drop, grid, backbone.num_prefix)
@@ -215,13 +214,6 @@ class BlockAdapters(nn.Module):
     def macs(self, prefix: int, patches: int) -> int:
         """Of one image with so many tokens, without the block itself."""
         return sum(part.macs(prefix, patches) for part in (self.after, self.attn, self.mlp) if part)
-
-
-def branch_drop(block: nn.Module, dropout: float) -> nn.Module:
-    """What acts on a branch of this block in training: dropout, and stochastic depth at the block's rate."""
-    depth = getattr(getattr(block, "drop_path2", None), "drop_prob", None) or 0.0
-    parts = [nn.Dropout(dropout)] * (dropout > 0) + [DropPath(depth)] * (depth > 0)
-    return nn.Sequential(*parts)
 
 
 @register

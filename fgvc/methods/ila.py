@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from timm.layers import DropPath
 from torch import Tensor, nn
 
-from fgvc.backbones.blocks import check_blocks
+from fgvc.backbones.blocks import branch_drop, check_blocks
 from fgvc.backbones.closed_form import block_macs, embedding_macs, is_plain
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.errors import FgvcError
@@ -150,7 +149,7 @@ class ILA(Method):
             residual=options.residual,
             residual_init=options.ds_init,
         )
-        drop = DropPath(options.drop_path) if options.drop_path else nn.Dropout(self.spec.dropout)
+        drop = branch_drop(0.0 if options.drop_path else self.spec.dropout, options.drop_path)
         return InterLayerAdapter(self.backbone.width, grid, self.backbone.num_prefix, form, drop)
 
     def _block_adapters(self) -> list[BlockAdapters]:
@@ -182,4 +181,5 @@ class ILA(Method):
         modules: list[Any] = [*self.between.values()]
         total += sum(module.macs() for module in modules)
         adapters: list[Any] = [*self.adapters]
-        return total + sum(one.macs(prefix, n) for one, n in zip(adapters, patches, strict=False))
+        total += sum(one.macs(prefix, n) for one, n in zip(adapters, patches, strict=False))
+        return int(total)

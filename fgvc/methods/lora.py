@@ -90,7 +90,7 @@ class LowRankUpdate(nn.Module):
 
 @register
 class LoRA(Method):
-    """A ViT whose attention projections have low-rank updates; a linear head on CLS. Attention stays fused."""
+    """A ViT whose attention projections have low-rank updates, with fused attention; a linear head on CLS."""
 
     name = "lora"
     Options = LoRAOptions
@@ -125,8 +125,8 @@ class LoRA(Method):
         state = {name: t for name, t in self.state_dict().items() if not name.startswith("lora.")}
         plain.load_state_dict(state)
         with torch.no_grad():
-            for block, update in zip(plain.backbone.blocks, self.lora, strict=True):
-                block.attn.qkv.weight += update.weight()  # type: ignore[operator]
+            for i, update in enumerate(self.lora):
+                plain.get_parameter(f"backbone.vit.blocks.{i}.attn.qkv.weight").add_(update.weight())  # type: ignore[operator]
         return plain.to(self.head.weight.device).train(self.training)
 
     def closed_form_macs(self) -> int | None:
