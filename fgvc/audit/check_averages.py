@@ -11,13 +11,16 @@ from fgvc.audit.registry import table_check
 from fgvc.audit.rounding import Printed
 from fgvc.audit.tables import Average, ScoreTable
 
+#: Cells that alone would mend an average are told where there are no more: else each of them may be meant.
+FEW_CELLS = 3
+
 
 @table_check("printed_average", title="Printed averages", inputs=())
 def printed_average(table: ScoreTable) -> Iterator[Finding]:
     """A printed average is the mean of its cells. The cells are rounded too, so it is confirmed when some
     exact cells, all printed as they are, give an average that is printed as it is; contradicted when none do.
-    Then the finding says with which single cell changed both the average and the std across the cells would
-    hold. Not checkable: not all cells of the average are here.
+    Then the finding says with which single cell changed (where these are few) both the average and the std
+    across the cells would hold. Not checkable: not all cells of the average are here.
     """
     for average in table.averages:
         cells = [score.value for score in table.of_method(average.method)]
@@ -52,14 +55,14 @@ def _mending(table: ScoreTable, average: Average) -> str:
     scores = table.of_method(average.method)
     found = mends(average.value, average.std, [score.value for score in scores])
     both = [mend for mend in found if mend.mends_std]
-    if not both:
+    if not 0 < len(both) <= FEW_CELLS:
         return ""
     told = [
         f"{scores[m.position].dataset} {float(m.value):.{average.value.decimals}f} instead of "
         f"{scores[m.position].value}"
         for m in both
     ]
-    return f"; the average and its std would hold with {' or '.join(told[:4])}"
+    return f"; the average and its std would hold with {' or '.join(told)}"
 
 
 @table_check("printed_spread", title="Stds across datasets", inputs=())

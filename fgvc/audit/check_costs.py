@@ -166,7 +166,7 @@ def cost_formulas(context: PublishedContext) -> Iterator[Finding]:
 
 def _reproduced(record: Record, fits: bool, recomputed: str) -> Finding:
     return Finding(
-        subject=f"{subject_of(record)}, {record.image_size} px",
+        subject=subject_of(record),
         verdict="confirmed" if fits else "contradicted",
         published=f"{record.value:g} {record.unit}",
         recomputed=recomputed,
@@ -220,7 +220,7 @@ def backbone_cost(context: PublishedContext) -> Iterator[Finding]:
 
 def _judge_backbone(context: PublishedContext, record: Record, size: int) -> Finding:
     common: dict[str, Any] = {
-        "subject": f"{subject_of(record)}, {size} px",
+        "subject": subject_of(record),
         "published": f"{record.value:g} {record.unit}",
         "source": record.source.full,
     }

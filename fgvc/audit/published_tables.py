@@ -8,22 +8,36 @@ from collections.abc import Sequence
 from fgvc.audit.rounding import Printed
 from fgvc.audit.tables import Average, Score, ScoreTable
 from fgvc.config.project import Project
-from fgvc.config.published_records import AVERAGE, Record
+from fgvc.config.published_records import AVERAGE, NOT_STATED, Record
 
 #: Metrics that are shares of the test images.
 SHARES = ("top1", "top5")
+#: What follows the dataset in a subject; top-1 goes without saying.
+_METRIC_WORDS = {
+    "top5": "top-5",
+    "average_top5": "top-5",
+    "params_m": "parameters",
+    "trainable_params_m": "trainable parameters",
+    "flops_g": "GFLOPs",
+    "flops_pct_of_backbone": "share of the backbone",
+    "throughput": "throughput",
+    "train_time_min": "training time",
+    "claim": "claim",
+}
 _COUNT = re.compile(r"\((\d+)\b")
 
 
 def subject_of(record: Record) -> str:
     """How findings name a published number: ``GLSim, Table 4: FFVT, Dogs``."""
-    parts = [record.method]
-    if record.backbone and record.table.startswith("fgir"):
-        parts = [f"{record.method} ({record.backbone})"]
-    parts.append("average" if record.row == AVERAGE else record.dataset)
-    if record.metric not in ("top1", "average_top1"):
-        parts.append(record.metric.removeprefix("average_"))
-    return f"{record.source.place}: {', '.join(parts)}"
+    # A backbone that is printed as a title (not as an id) tells columns of one method apart.
+    titled = record.backbone != record.backbone.lower() and record.backbone != NOT_STATED
+    method = f"{record.method} ({record.backbone})" if titled else record.method
+    row = "average" if record.row == AVERAGE else record.dataset.strip("-")
+    # Figures and tables of costs show several sizes at once.
+    sized = record.image_size and (record.approximate or record.metric.startswith("flops"))
+    size = f"{record.image_size} px" if sized else ""
+    parts = [method, row, _METRIC_WORDS.get(record.metric, ""), size]
+    return f"{record.source.place}: {', '.join(filter(None, parts))}"
 
 
 def images_of_test(project: Project, record: Record) -> int | None:
