@@ -48,7 +48,7 @@ def audit(
     as_md: AsMarkdown = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check published numbers, a suite's results, or your own table."""
+    """Check published numbers, a suite, or a table of yours."""
     project = Project.find()
     is_table = target.endswith((".csv", ".tsv", ".txt")) or (
         Path(target).is_file() and target not in (PUBLISHED, *project.names("suite"))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import re
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +17,19 @@ from typing import TYPE_CHECKING, Any
 from fgvc.config.grid import rate_searches
 from fgvc.config.project import Project
 from fgvc.config.suite import quoted_by
-from fgvc.errors import FgvcError, one_line
-from fgvc.provenance.files import read_json, write_json
+from fgvc.errors import FgvcError
+from fgvc.provenance.files import read_json
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.tracking import job_records
-from fgvc.workflow.cluster import cancel_orphans, ending
-from fgvc.workflow.messages import ENDING, STOPPING, was_stopped
+from fgvc.workflow.cluster import cancel_orphans
+from fgvc.workflow.job_errors import JobError, failed_jobs, job_errors, log_text
+from fgvc.workflow.messages import ENDING, STOPPING
 from fgvc.workflow.rules import Rules
 from fgvc.workflow.session import SESSION
 from fgvc.workflow.targets import Asked, asked_of, check, other_targets
 
 if TYPE_CHECKING:
-    from fgvc.reporting.summary import FailedJob
+    pass
 
 # The driver's lock is held until the process ends; the kernel frees it, also after a kill.
 _held = contextlib.ExitStack()
@@ -209,8 +208,8 @@ def on_error(rules: Rules, logs: Iterable[str]) -> None:
 
     _end_display()
     project = rules.project
-    log = "\n".join(_text(Path(log)) for log in logs)
-    errors = list(_job_errors(project, log))
+    log = "\n".join(log_text(Path(log)) for log in logs)
+    errors = list(job_errors(project, log))
     asked = STOPPING in log or ENDING in log
     # A job that was stopped says so itself; Snakemake's own words may come after its log was read here.
     stopped = [error for error in errors if error.was_stopped]
@@ -223,7 +222,7 @@ def on_error(rules: Rules, logs: Iterable[str]) -> None:
         _print(_stopped_report(stopped, asked))
 
 
-def _stopped_report(stopped: Sequence[_JobError], asked: bool) -> Iterator[str]:
+def _stopped_report(stopped: Sequence[JobError], asked: bool) -> Iterator[str]:
     """What was stopped, by whom, and that nothing of it failed.
 
     Args:
@@ -256,145 +255,6 @@ def _end_display() -> None:
         time.sleep(0.01)
     if SESSION.display is not None:
         SESSION.display.close()
-
-
-@dataclass(frozen=True)
-class _JobError:
-    """A job that Snakemake's log calls failed: its rule, first output, log file and what stands in that; and
-    why SLURM ended it, if SLURM did."""
-
-    rule: str
-    output: str
-    log: str
-    text: str
-    ended: str | None = None
-
-    @property
-    def last_line(self) -> str:
-        return ["", *_lines(self.text)][-1]
-
-    @property
-    def was_stopped(self) -> bool:
-        """Whether it was asked to stop, by a signal or a deadline, and did."""
-        return was_stopped(self.text)
-
-    @property
-    def was_interrupted(self) -> bool:
-        """Whether that was Ctrl-C, which reaches all jobs at once."""
-        return self.was_stopped and ("by SIGINT;" in self.last_line or self.last_line == "interrupted")
-
-
-#: In Snakemake's log: a job or a group that failed, with the indented lines below it; a job that ended well.
-_EVENTS = re.compile(
-    r"^(?P<indent> *)Error in rule (?P<rule>\w+):\n(?P<fields>(?:(?P=indent)    .*\n?)*)"
-    r"|^ *message: Error in group .*\n *log: (?P<group_log>.*?)(?: \(check.*)?$"
-    r"|^ *Finished jobid: (?P<done>\d+)",
-    flags=re.M,
-)
-
-
-def _job_errors(project: Project, snakemake_log: str) -> Iterator[_JobError]:
-    """The jobs whose last attempt failed, in the order of the log.
-
-    When one job of a group fails, Snakemake calls all of the group failed: then the guilty ones only.
-    """
-    failed: dict[str, tuple[str, _JobError]] = {}
-    group_log = ""
-    for event in _EVENTS.finditer(snakemake_log):
-        if event["done"]:
-            failed.pop(event["done"], None)
-        elif event["rule"]:
-            fields = event["fields"]
-            group = group_log if event["indent"] else ""
-            found = _job_error(project, event["rule"], fields, group)
-            if found.output:
-                failed[_field(fields, "jobid")] = (group, found)
-        else:
-            group_log = event["group_log"]
-    for group in dict.fromkeys(group for group, _ in failed.values()):
-        members = [error for of, error in failed.values() if of == group]
-        yield from _guilty(project, members) if group else members
-
-
-def _job_error(project: Project, rule: str, fields: str, group_log: str) -> _JobError:
-    # Its own log comes first, then SLURM's, where there is one.
-    logs = _field(fields, "log").removesuffix(" (check log file(s) for error details)").split(", ")
-    slurm = _text(project.root / (group_log or logs[-1])) if group_log or len(logs) > 1 else ""
-    output = _field(fields, "output").split(", ")[0]
-    ended = ending(_field(fields, "message"), slurm)
-    return _JobError(rule, output, logs[0], _text(project.root / logs[0]), ended)
-
-
-def _guilty(project: Project, members: list[_JobError]) -> list[_JobError]:
-    """Of a failed group, the jobs that tell of an error or a stop; else the one that wrote its log last."""
-
-    def written(error: _JobError) -> float:
-        path = project.root / error.log
-        return path.stat().st_mtime if path.is_file() else 0.0
-
-    telling = [error for error in members if own_error_line(error.text) or error.was_stopped]
-    return telling or [max(reversed(members), key=written)]
-
-
-def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) -> list[FailedJob]:
-    """The failed jobs, each once, with the last error line of its own log.
-
-    Args:
-        stopped: the user ended the run, so that a job without an error of its own was stopped, not failed.
-    """
-    from fgvc.reporting.summary import FailedJob
-
-    found: dict[str, FailedJob] = {}
-    for job in errors:
-        said = own_error_line(job.text)
-        if job.was_stopped or (stopped and not said):
-            continue
-        error = one_line(said or job.ended or _without_error(job.text))
-        command = f"{SESSION.bin}snakemake --cores 1 -- {job.output}"
-        found[job.output] = FailedJob(job.rule, job.output, error, job.log, command)
-        _leave_failure(project, job.output, error, job.log)
-    return list(found.values())
-
-
-def _leave_failure(project: Project, output: str, error: str, log: str) -> None:
-    """A run that was killed could not say so itself; its cell in the table should."""
-    path = project.root / output
-    folders = [project.root / "results" / name for name in ("runs", "sweeps")]
-    if any(path.is_relative_to(folder) for folder in folders) and path.name != "lr.json":
-        failure = project.paths.state_dir(path.parent) / "failure.json"
-        if not failure.is_file():
-            write_json(failure, {"error": error, "log": log, "run": output})
-
-
-def own_error_line(text: str) -> str | None:
-    """The line of a job's log that says what went wrong, if one does."""
-    lines = _lines(text)
-    errors = [line for line in lines if line.startswith("error: ")]
-    if errors:
-        return errors[-1].removeprefix("error: ")
-    return lines[-1] if lines and re.match(r"[A-Za-z_.]*(Error|Exception)\b", lines[-1]) else None
-
-
-def _without_error(text: str) -> str:
-    lines = _lines(text)
-    last = f"; its log ends with: {lines[-1]}" if lines else ""
-    return f"the job ended without an error message (killed, or out of memory?){last}"
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _field(block: str, name: str) -> str:
-    match = re.search(rf"^ +{name}: (.*)$", block, flags=re.M)
-    return match.group(1).strip() if match else ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    except OSError:
-        return ""
 
 
 def _print(lines: Iterable[str]) -> None:
