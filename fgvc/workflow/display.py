@@ -60,7 +60,7 @@ class JobView:
         """``train typefaces/vit_pico/224 seed 1``."""
         rule, about = self.key
         suite = f"{self.wildcards['suite']}/" if "suite" in self.wildcards else ""
-        return f"{_WORDS.get(rule, rule)} {suite}{about}".strip()
+        return f"{_WORDS.get(rule, rule)} {suite}{about}".strip().removesuffix("/")
 
     @property
     def about(self) -> str:
