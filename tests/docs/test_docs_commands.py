@@ -32,6 +32,10 @@ INSTEAD = {
         "cd ../another-clone && dvc pull && snakemake -n -- results/splits/typefaces/split.json",
         "of the default suite, only the dataset is made here",
     ),
+    "snakemake --workflow-profile profiles/mine -- results/sota/tables/sota_224.tex": (
+        "snakemake -n -q --workflow-profile profiles/mine -- results/sota/tables/sota_224.tex",
+        "needs a cluster; tests/workflow/test_workflow_slurm.py runs such a command",
+    ),
     "fgvc pretrain": ("fgvc pretrain --help", "needs Debian's font packages and half an hour"),
     "fgvc pretrain --faces-limit 10 --renders 6 --epochs 2 --output results/try": (
         "fgvc pretrain --help",
