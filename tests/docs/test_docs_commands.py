@@ -36,6 +36,10 @@ INSTEAD = {
         "snakemake -n -q -- results/audit/published.html && fgvc audit published --write",
         "counts eight models; tests/workflow runs the rule on a smaller project",
     ),
+    "snakemake --workflow-profile profiles/mine -- results/sota/tables/sota_224.tex": (
+        "snakemake -n -q --workflow-profile profiles/mine -- results/sota/tables/sota_224.tex",
+        "needs a cluster; tests/workflow/test_workflow_slurm.py runs such a command",
+    ),
     "fgvc pretrain": ("fgvc pretrain --help", "needs Debian's font packages and half an hour"),
     "fgvc pretrain --faces-limit 10 --renders 6 --epochs 2 --output results/try": (
         "fgvc pretrain --help",

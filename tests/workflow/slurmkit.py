@@ -108,8 +108,9 @@ def job_of(root: Path, method: str, seed: int = 1) -> SlurmJob | None:
     folder = root / "state" / "runs" / "shapes" / method
     if not list(folder.glob(f"*/seed{seed}/*/step-*.json")):
         return None
+    wanted = re.compile(rf"method={method},size=\d+,seed={seed}\b")
     running = [(job, Path(job.facts["StdOut"])) for job in slurm_jobs(root, "RUNNING")]
-    return next((job for job, log in running if f"method={method}," in log.read_text()), None)
+    return next((job for job, log in running if wanted.search(log.read_text())), None)
 
 
 def ask(*command: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from workflowkit import (
     FINAL,
     SIZE,
     contents,
+    copy_tree,
     forget_method,
     gone,
     identities,
@@ -50,8 +52,12 @@ def project(cluster: None, shared_folder: Path, copy: Path) -> Iterator[Path]:
 
 def test_two_gpu_jobs_run_at_once_and_give_the_bytes_of_a_local_run(project: Path) -> None:
     expected = contents(project, *FINAL)
-    kept = identities(result_files(project, "*/shapes/cnn_tiny/**/*", "sweeps/**/*"))
+    kept = identities(result_files(project, "*/shapes/cnn_tiny/**/*"))
     forget_method(project, "vit_tiny", "runs")
+    sweeps = project / "results" / "sweeps" / "shapes" / "vit_tiny" / str(SIZE)
+    (sweeps / "lr.json").unlink()
+    for one in (sweeps / "lr0.003", project / "state" / sweeps.relative_to(project / "results") / "lr0.003"):
+        shutil.rmtree(one)
     make_profile(project, "--gpu-partition", "gpus")
 
     most = 0
@@ -68,9 +74,9 @@ def test_two_gpu_jobs_run_at_once_and_give_the_bytes_of_a_local_run(project: Pat
     assert contents(project, *FINAL) == expected and identities(kept) == kept
     # A run is trained and evaluated in one SLURM job; tables and figures are made beside the driver.
     ids = {job.id for job in slurm_jobs(project, "COMPLETED")}
-    assert len(jobs) == len(ids) == 2 and len(outcome.done) == 6
+    assert len(jobs) == len(ids) == 3 and len(outcome.done) == 9
     runs = [project / f"results/runs/shapes/vit_tiny/{SIZE}/seed{seed}/run.json" for seed in (1, 10)]
-    assert {read(run)["host"]["slurm_job"] for run in runs} == ids
+    assert {read(run)["host"]["slurm_job"] for run in runs} < ids
     assert "submitted" not in outcome.text and "account" not in outcome.text
     assert snakemake(project).check().lines[0].startswith("nothing to be done")
 
@@ -119,32 +125,48 @@ def test_a_failure_a_time_limit_and_a_cancelled_job_leave_the_rest_alone(project
     assert "PARTIAL: 1 of 4 cells" in partial and "FAILED (this recipe trains in fp16" in partial
 
 
-def test_a_requeued_job_goes_on_and_a_new_driver_takes_over_from_a_killed_one(project: Path) -> None:
-    expected = contents(project, *FINAL)
-    forget_method(project, "vit_tiny")
-    make_profile(project)
-    log = project / f"logs/train/shapes/vit_tiny/{SIZE}/seed1.log"
+def make_long(root: Path) -> None:
+    """A suite of one training, long enough to be met in its middle."""
+    write_params(root, "methods/vit_mid", variant(title="Mid", recipe={"epochs": 60}))
+    mid = suite(methods=["vit_mid"], seeds=[1], learning_rates=[0.001], tables=["acc_32"], figures=[])
+    write_params(root, "suites/mid", mid)
 
-    with slurm_driving(project) as driver:
-        job = driver.wait_until(lambda: job_of(project, "vit_tiny"), "state of a run")
+
+def test_a_requeued_job_goes_on_and_a_new_driver_takes_over_from_a_killed_one(
+    project: Path, finished: Path, tmp_path: Path
+) -> None:
+    target, run = "results/mid/tables/acc_32.tex", f"runs/shapes/vit_mid/{SIZE}/seed1"
+    make_long(project)
+    make_profile(project, "mid")
+    log = project / f"logs/train/shapes/vit_mid/{SIZE}/seed1.log"
+
+    def resumed_at() -> int:
+        match = re.search(r"resuming at step (\d+)", log.read_text())
+        return int(match[1]) if match else 0
+
+    with slurm_driving(project, target) as driver:
+        job = driver.wait_until(lambda: job_of(project, "vit_mid"), "state of the training")
         ask("scontrol", "requeue", job.id)
-
-        def is_back() -> bool:
-            return any(j.id == job.id and j.facts["Restarts"] == "1" for j in slurm_jobs(project, "RUNNING"))
-
-        driver.wait_until(lambda: is_back() and "resuming at step" in log.read_text(), "second start")
-        # What it saved when it was told to stop is where it goes on.
-        step = re.search(r"resuming at step (\d+)", log.read_text())
-        assert step and int(step[1]) > 0
+        # Once more in the queue, the same job goes on from the state that it saved when it was told to stop.
+        driver.wait_until(resumed_at, "second start")
+        first = resumed_at()
+        again = driver.wait_until(lambda: job_of(project, "vit_mid"), "the job's second start")
+        assert again.id == job.id and again.facts["Restarts"] == "1"
         driver.signal(signal.SIGKILL, group=True)
         assert driver.end().status == -signal.SIGKILL and gone(driver.process.pid)
 
-    left = [j.id for j in slurm_jobs(project, "RUNNING", "PENDING")]
-    with slurm_driving(project) as driver:
+    # SLURM knows nothing of the driver's end: its job lives on, until the next driver comes.
+    assert [left.id for left in slurm_jobs(project, "RUNNING")] == [job.id]
+    with slurm_driving(project, target) as driver:
         outcome = driver.end().check()
-    if left:  # they were not all at their end
-        assert re.search(
-            r"^\d+ SLURM jobs of a driver that was killed are cancelled", outcome.text, flags=re.M
-        )
-    assert contents(project, *FINAL) == expected
+    assert "1 SLURM jobs of a driver that was killed are cancelled" in outcome.text
+    assert {j.id: j.state for j in slurm_jobs(project)}[job.id] == "CANCELLED"
+    assert resumed_at() > first > 0
     assert not list(project.glob("state/**/step-*")), "no state is left of finished runs"
+
+    reference = copy_tree(finished, tmp_path / "reference")
+    make_long(reference)
+    snakemake(reference, target).check()
+    patterns = [f"{run}/{name}" for name in ("model*", "history*", "metrics*", "predictions*")]
+    assert len(expected := contents(reference, *patterns, "mid/tables/*")) == 7
+    assert contents(project, *patterns, "mid/tables/*") == expected
