@@ -12,7 +12,8 @@ rule throughput:
         "benchmarks/jobs/throughput/{dataset}/{method}/{size}/{conditions}.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores or 1
+    # Not workflow.cores, which is an error where none are given: on a cluster.
+    threads: workflow.resource_settings.cores or 1
     resources:
         gpu=RULES.gpus_per_evaluation,
     params:

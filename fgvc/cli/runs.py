@@ -149,13 +149,25 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
 
 @app.command(
     rich_help_panel=REPORTS,
-    epilog=example("fgvc cost vit --backbone vit_base_patch16_224 --size 224 --classes 1000 --json"),
+    epilog=example(
+        "fgvc cost vit --backbone vit_base_patch16_224 --size 224 --classes 1000 --json",
+        "fgvc cost vit_pico glsim_pico --size 224 --size 448",
+    ),
 )
 def cost(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="variant, or method class with --backbone")],
-    size: Size = 224,
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="METHOD", help="variants, or one method class with --backbone"),
+    ] = None,
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--size", "-s", min=16, max=2048, help="image size in pixels; may be repeated", show_default="224"
+        ),
+    ] = None,
     classes: Annotated[int, typer.Option("--classes", "-c", min=2, help="number of classes K")] = 1000,
     backbone: Annotated[str | None, typer.Option("--backbone", help="timm name, with a method class")] = None,
+    every: Annotated[bool, typer.Option("--all", help="every variant in params/methods")] = False,
     write: Annotated[
         bool, typer.Option("--write", help="write results/cost/METHOD/SIZE/CLASSES.json")
     ] = False,
@@ -163,27 +175,53 @@ def cost(
 ) -> None:
     """MACs, FLOPs and parameters, by three counts."""
     project = Project.find()
+    named = project.names("method") if every else methods or []
+    _check_cost(project, named, methods, backbone, every=every, write=write)
+    from fgvc.cost import cost_record, write_cost
+
+    records = []
+    for method in named:
+        for size in sizes or [224]:
+            records.append(
+                write_cost(project, method, size, classes)
+                if write
+                else cost_record(project, method, size, classes, backbone=backbone)
+            )
+            if not as_json:
+                _print_cost(records[-1])
+                if write:
+                    print(project.paths.shown(project.paths.cost(method, size, classes)))
+    if as_json:
+        print(json.dumps(records[0] if len(records) == 1 else records, indent=2))
+
+
+def _check_cost(
+    project: Project,
+    named: list[str],
+    methods: list[str] | None,
+    backbone: str | None,
+    *,
+    every: bool,
+    write: bool,
+) -> None:
+    """Refuse what cannot be counted before anything is."""
+    if every and (methods or backbone):
+        raise FgvcError("--all is every variant, and takes no METHOD and no --backbone")
+    if not named:
+        raise FgvcError("Missing argument 'METHOD'", cure="fgvc cost --help; --all counts every variant")
     if backbone is None:
-        project.variant(method)
+        for method in named:
+            project.variant(method)
     elif write:
         raise FgvcError(
             "--write is for variants; a class with --backbone has no path", cure="leave out --write"
         )
-    from fgvc.cost import cost_record, write_cost
 
-    record = (
-        write_cost(project, method, size, classes)
-        if write
-        else cost_record(project, method, size, classes, backbone=backbone)
-    )
-    if as_json:
-        print(json.dumps(record, indent=2))
-        return
+
+def _print_cost(record: dict[str, Any]) -> None:
     print(
-        f"{method} on {record['backbone']} at {size} px, {classes} classes: {record['macs_g']:.4g} GMACs "
-        f"({record['flops_g']:.4g} GFLOPs), {record['params_m']:.4g} M parameters "
-        f"({record['trainable_params_m']:.4g} M train), {record['forward_passes']} pass(es)"
+        f"{record['method']} on {record['backbone']} at {record['image_size']} px, {record['classes']} "
+        f"classes: {record['macs_g']:.4g} GMACs ({record['flops_g']:.4g} GFLOPs), {record['params_m']:.4g} M "
+        f"parameters ({record['trainable_params_m']:.4g} M train), {record['forward_passes']} pass(es)"
     )
     print(f"counts agree within {record['agreement_pct']:.2f} %; other ops: {record['other_ops_g']:.3g} G")
-    if write:
-        print(project.paths.shown(project.paths.cost(method, size, classes)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fgvc.config.project import Project
+from fgvc.config.suite import CostTable
 from fgvc.errors import FgvcError
 
 
@@ -44,6 +45,13 @@ def cells(project: Project, suite_name: str, sizes: list[int] | None = None) -> 
         for s in suite.image_sizes
         if sizes is None or s in sizes
     ]
+
+
+def counted(project: Project, suite_name: str, table: CostTable) -> list[tuple[str, int, int]]:
+    """Variant, size and classes of the cost records that a table of costs shows, size by size."""
+    suite = project.suite(suite_name)
+    classes = table.classes or project.dataset(suite.datasets[0]).classes
+    return [(method, size, classes) for size in suite.image_sizes for method in suite.methods]
 
 
 def rate_search(project: Project, cell: Cell) -> RateSearch:

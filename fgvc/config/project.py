@@ -17,13 +17,10 @@ from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
-    AccuracyTable,
     CostFigure,
-    DatasetsTable,
+    CriticalDifferenceFigure,
     PublishedFigure,
-    PublishedTable,
     Settings,
-    SizeTable,
     Suite,
     Table,
     ThroughputFigure,
@@ -48,7 +45,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | PublishedFigure | ThroughputFigure
+Figure = CostFigure | CriticalDifferenceFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -188,8 +185,7 @@ class Project:
 
     def table(self, name: str) -> Table:
         """A table of any kind; what it shows of params/published exists."""
-        models = (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable)
-        table: Table = self._tagged("table", name, *models)
+        table: Table = self._tagged("table", name, *get_args(Table))
         if isinstance(table, VersusTable):
             self._only_references(name, table)
         return table
@@ -210,7 +206,8 @@ class Project:
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure, ThroughputFigure)
+        models = (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure)
+        figure: Figure = self._tagged("figure", name, *models)
         return figure
 
     def published(self, name: str) -> Published:
@@ -234,6 +231,17 @@ class Project:
         if not isinstance(found, PublishedAccuracies):
             raise FgvcError(
                 f"the published table '{name}' holds no accuracies (kind: {found.kind})",
+                file=self.paths.shown(self.file("published", name)),
+                key="kind",
+            )
+        return found
+
+    def published_selection(self, name: str) -> PublishedCosts:
+        """A published table of selection costs. Raises FgvcError when it is one of another kind."""
+        found = self.published(name)
+        if not isinstance(found, PublishedCosts):
+            raise FgvcError(
+                f"the published table '{name}' holds no costs of choosing regions (kind: {found.kind})",
                 file=self.paths.shown(self.file("published", name)),
                 key="kind",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -15,16 +15,13 @@ from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
-    AccuracyTable,
     CostFigure,
-    DatasetsTable,
+    CriticalDifferenceFigure,
     PublishedFigure,
-    PublishedTable,
     Settings,
-    SizeTable,
     Suite,
+    Table,
     ThroughputFigure,
-    VersusTable,
 )
 from fgvc.provenance.files import write_text
 
@@ -35,8 +32,8 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "recipe": (Recipe,),
     "dataset": (Dataset,),
     "weights": (Weights,),
-    "table": (AccuracyTable, SizeTable, DatasetsTable, PublishedTable, VersusTable),
-    "figure": (CostFigure, PublishedFigure, ThroughputFigure),
+    "table": get_args(Table),
+    "figure": (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 

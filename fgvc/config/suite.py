@@ -77,6 +77,16 @@ class AccuracyTable(Model):
     )
 
 
+class ComparisonsTable(Model):
+    """Every pair of methods on every dataset: difference, tests, and a verdict."""
+
+    kind: Literal["comparisons"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+
+
 class PublishedTable(Model):
     """A published table from its records: averages recomputed, disagreements marked, costs recounted."""
 
@@ -112,6 +122,27 @@ class SizeTable(Model):
     )
 
 
+class CostTable(Model):
+    """What each method of a suite costs, at each of its image sizes."""
+
+    kind: Literal["costs"]
+    title: str
+    caption: str
+    classes: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="classes of the head; null: those of the suite's first dataset"
+    )
+
+
+class SelectionTable(Model):
+    """What choosing regions costs: as published, on one footing, and as the code here does it."""
+
+    kind: Literal["selection_cost"]
+    title: str
+    caption: str
+    published: str = Field(description="id in params/published, a table of selection costs")
+    backbone: str = Field(description="timm name of the published backbone, on which ours is measured")
+
+
 class DatasetsTable(Model):
     """What the files in params/datasets say of every dataset; no dataset needs to be here."""
 
@@ -120,18 +151,38 @@ class DatasetsTable(Model):
     caption: str
 
 
-Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable | VersusTable
+Table = (
+    AccuracyTable
+    | ComparisonsTable
+    | CostTable
+    | DatasetsTable
+    | PublishedTable
+    | SelectionTable
+    | SizeTable
+    | VersusTable
+)
 
 
 def is_of_every_suite(table: Table) -> bool:
     """Whether a table is the same in every suite: it stands below ``results/tables``, in no suite's list."""
-    return isinstance(table, DatasetsTable) or (isinstance(table, SizeTable) and table.datasets == "present")
+    of_all = isinstance(table, SizeTable) and table.datasets == "present"
+    return of_all or isinstance(table, DatasetsTable | SelectionTable)
 
 
 class CostFigure(Model):
     """Accuracy against the cost of one image's inference."""
 
     kind: Literal["accuracy_vs_cost"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+
+
+class CriticalDifferenceFigure(Model):
+    """Methods by their average rank over a suite's datasets, with Nemenyi's critical difference."""
+
+    kind: Literal["critical_difference"]
     title: str
     caption: str
     image_size: ImageSize

@@ -22,5 +22,5 @@ def closed_form(model: Method) -> ClosedForm:
     if macs is not None:
         return ClosedForm(macs)
     if isinstance(model.backbone, FeatureBackbone):
-        return ClosedForm(None, "a network of feature maps has no one geometry; the other two counts stand")
+        return ClosedForm(None, "products stand between this network's layers; the other two counts stand")
     return ClosedForm(None, f"the method '{model.name}' gives no formula for '{model.spec.backbone}'")

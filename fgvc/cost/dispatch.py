@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from fgvc.cost.memory import LiveMemory
 from fgvc.cost.operators import (
     DATA_MOVEMENT,
     EXTRA_PRODUCTS,
@@ -38,6 +39,8 @@ class DispatchCount:
         other_ops: all other operations by kind (see `fgvc.cost.operators`), biases included.
         activation_bytes: what the computing operators wrote, without what they wrote in place; fused
             attention counts by its output, as its score matrix never stands in memory.
+        peak_bytes: of them and of copies, the most that lived at the same time; without parameters and
+            without the image.
         uncounted_ops: calls of computing operators whose price is unknown, by name.
         device: where the operators ran: ``meta``, or ``cpu`` for a method whose forward pass reads values.
     """
@@ -45,6 +48,7 @@ class DispatchCount:
     macs: int
     other_ops: Mapping[str, int]
     activation_bytes: int
+    peak_bytes: int
     uncounted_ops: Mapping[str, int]
     device: str
 
@@ -55,20 +59,30 @@ def count_dispatch(model: nn.Module, image_size: int) -> DispatchCount:
     MACs are those of torch's FlopCounterMode (two FLOPs each), with products of matrices and vectors added
     to its table. Attention counts, fused or not, and so does every pass of the method, on crops too.
     """
-    device = next(model.parameters()).device
-    others = _OtherOps()
+    image = sample_image(image_size, next(model.parameters()).device)
     with evaluating(model), plain_operators():
-        image = sample_image(image_size, device)
-        # The mode entered last sees an operator first: it splits what is composite and has no price of its
-        # own, and hands the parts on.
-        with FlopCounterMode(display=False, custom_mapping=EXTRA_PRODUCTS) as products, others:
-            model(image)
+        return count_call(lambda: model(image), [image, *model.parameters(), *model.buffers()])
+
+
+def count_call(run: Callable[[], object], given: Iterable[Tensor]) -> DispatchCount:
+    """Count what a call does, in the modes that it is called in.
+
+    Args:
+        given: the tensors that it is given, at least one, whose memory is not its own.
+    """
+    given = list(given)
+    others = _OtherOps(given)
+    # The mode entered last sees an operator first: it splits what is composite and has no price of its
+    # own, and hands the parts on.
+    with FlopCounterMode(display=False, custom_mapping=EXTRA_PRODUCTS) as products, others:
+        run()
     return DispatchCount(
         macs=products.get_total_flops() // 2,
         other_ops=dict(sorted(others.operations.items())),
         activation_bytes=others.activation_bytes,
+        peak_bytes=others.memory.peak_bytes,
         uncounted_ops=dict(sorted(others.unknown.items())),
-        device=device.type,
+        device=given[0].device.type,
     )
 
 
@@ -82,10 +96,15 @@ def count_products(network: nn.Module, image_size: int) -> int:
 
 
 class _OtherOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what is no matrix product, and the bytes that all computing operators write."""
+    """Counts what is no matrix product, and the bytes that all computing operators write.
 
-    def __init__(self) -> None:
+    Args:
+        given: tensors that are there already.
+    """
+
+    def __init__(self, given: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.memory = LiveMemory(given)
         self.operations: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.activation_bytes = 0
@@ -104,6 +123,8 @@ class _OtherOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     return parts
         output = func(*args, **kwargs)
         self._record(func, args, output)
+        if not self._inside_attention:
+            self.memory.hold(output)
         return output
 
     def _attention(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -114,6 +135,8 @@ class _OtherOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._inside_attention -= 1
         self._remember(output)
+        if not self._inside_attention:
+            self.memory.hold(output)
         return output
 
     def _record(self, func: Any, args: tuple[Any, ...], output: Any) -> None:

@@ -141,6 +141,7 @@ def cost_record(
         "other_ops_by_kind_g": {kind: _giga(count) for kind, count in dispatch.other_ops.items()},
         "checkpoint_mib": _mib(4 * sum(tensor.numel() for tensor in model.state_dict().values())),
         "activation_mib_estimate": _mib(dispatch.activation_bytes),
+        "peak_activation_mib_estimate": _mib(dispatch.peak_bytes),
         "counts": {
             "dispatch_macs_g": _giga(dispatch.macs),
             "dispatch_device": dispatch.device,

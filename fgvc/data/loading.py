@@ -6,7 +6,10 @@ resumed run, and one with another number of workers, sees the same pictures.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -154,8 +157,19 @@ def _begin_worker(_worker: int) -> None:
     A worker that ended by itself would fail the step whose pictures it decodes.
     """
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+
+
+def _end_with_the_trainer() -> None:
+    """Obey SIGTERM of the trainer, which ends its workers so, and of nobody else."""
+    if sys.platform == "linux":
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
 
 
 def train_loader(images: ImageSet, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader[Any]:

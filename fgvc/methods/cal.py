@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fgvc.backbones.closed_form import encoder_macs, is_plain
+from fgvc.backbones.closed_form import encoder_macs, is_plain, layer_sum
 from fgvc.backbones.features import FeatureBackbone
 from fgvc.backbones.strides import RESNET_STRIDE, set_output_stride
 from fgvc.backbones.tokens import TokenBackbone, is_vit
@@ -317,14 +317,22 @@ class CAL(Method):
         return 3
 
     def closed_form_macs(self) -> int | None:
-        """Each pass: the encoder, the maps' convolution, the pooling, and the classifier on f and on f̄."""
-        backbone = self.backbone
-        if not isinstance(backbone, TokenBackbone) or not is_plain(backbone):
+        """Each pass: the network, the maps' convolution, the pooling, and the classifier on f and on f̄."""
+        one, cells = self._network_macs()
+        if one is None:
             return None
-        height, width = backbone.grid
         pooled = self.options.num_attentions * self.width
-        one = encoder_macs(backbone) + 2 * pooled * height * width + 2 * pooled * self.fc.out_features
+        one += 2 * pooled * cells + 2 * pooled * self.fc.out_features
         return self.forward_passes() * one
+
+    def _network_macs(self) -> tuple[int | None, int]:
+        """MACs of one pass through the backbone, where there is a formula, and cells of its feature map."""
+        backbone = self.backbone
+        if isinstance(backbone, TokenBackbone):
+            height, width = backbone.grid
+            return (encoder_macs(backbone) if is_plain(backbone) else None), height * width
+        layers = layer_sum(backbone, self.spec.image_size)
+        return (None, 0) if layers is None else (layers.macs, layers.cells)
 
 
 def _backbone(spec: ModelSpec, output_stride: int | None) -> nn.Module:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from fgvc.backbones.closed_form import layer_sum
 from fgvc.backbones.features import FeatureBackbone
 from fgvc.methods.base import Method, MethodOutput, ModelSpec, register
 from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice, linear_head
@@ -46,3 +47,7 @@ class CNN(Method):
     def forward(self, images: Tensor) -> MethodOutput:
         pooled = self.backbone.pool(self.backbone(images))
         return MethodOutput(logits=self.head(self.dropout(pooled)))
+
+    def closed_form_macs(self) -> int | None:
+        layers = layer_sum(self, self.spec.image_size)
+        return None if layers is None else layers.macs

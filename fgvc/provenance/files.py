@@ -60,6 +60,17 @@ def _system_error(error: BaseException) -> OSError | None:
     return inner if isinstance(error, RuntimeError) and isinstance(inner, OSError) else None
 
 
+def require_writable(folder: Path) -> None:
+    """Raise the FgvcError of a later `atomic_path` in ``folder`` now, before hours of work for its sake."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writable.", dir=folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    os.close(handle)
+    Path(name).unlink()
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -10,9 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedTable, VersusTable
+from fgvc.config.suite import (
+    AccuracyTable,
+    ComparisonsTable,
+    CostTable,
+    DatasetsTable,
+    PublishedTable,
+    SelectionTable,
+    VersusTable,
+)
 from fgvc.provenance.files import write_text
-from fgvc.reporting import accuracy_table, datasets_table, published_table, size_table, versus_table
+from fgvc.reporting import (
+    accuracy_table,
+    comparisons_table,
+    cost_table,
+    datasets_table,
+    published_table,
+    size_table,
+    versus_table,
+)
 from fgvc.reporting.cells import collect, gather, require_runs
 from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
@@ -55,6 +71,8 @@ def read_table(
             accuracy_table.accuracy_csv(project, cells, published),
         )
     target = project.paths.shown(_with_suffix(project.paths.table(suite_path, table), ".tex"))
+    if isinstance(config, ComparisonsTable):
+        return _read_comparisons(project, suite_name, table, config, None if allow_missing else target)
     if isinstance(config, PublishedTable):
         shown = published_table.read_published(project, config, target, allow_missing=allow_missing)
         return Contents(
@@ -64,6 +82,12 @@ def read_table(
         )
     if isinstance(config, VersusTable):
         return _read_versus(project, suite_name, table, config, None if allow_missing else target)
+    if isinstance(config, CostTable):
+        costs = cost_table.read_costs(project, suite_name, config, target, allow_missing=allow_missing)
+        grid = cost_table.cost_grid(project, suite_name, table, config, costs)
+        return Contents(grid, cost_table.tidy_records(costs), cost_table.cost_csv(costs))
+    if isinstance(config, SelectionTable):
+        return _selection_contents(project, table, config)
     if isinstance(config, DatasetsTable):
         return Contents(
             datasets_table.datasets_grid(project, table, config),
@@ -75,6 +99,30 @@ def read_table(
         size_table.size_grid(project, suite_name, table, config, records),
         size_table.tidy_records(records),
         size_table.size_csv(records),
+    )
+
+
+def _read_comparisons(
+    project: Project, suite_name: str, table: str, config: ComparisonsTable, target: str | None
+) -> Contents:
+    """Pairs of methods; with a ``target``, every run and its predictions must be there."""
+    compared = comparisons_table.read_comparisons(project, suite_name, config, target)
+    return Contents(
+        comparisons_table.comparisons_grid(project, table, config, compared),
+        comparisons_table.tidy_records(compared),
+        comparisons_table.comparisons_csv(compared),
+    )
+
+
+def _selection_contents(project: Project, table: str, config: SelectionTable) -> Contents:
+    """The only table that counts for itself, and so the only one that needs torch."""
+    from fgvc.reporting import selection_table
+
+    found = selection_table.read_selections(project, config)
+    return Contents(
+        selection_table.selection_grid(table, config, found),
+        selection_table.tidy_records(found),
+        selection_table.selection_csv(found),
     )
 
 

@@ -8,12 +8,14 @@ leaves the previous generation, which loads instead.
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fgvc.errors import FgvcError
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.files import atomic_path, read_json, write_json
 
@@ -70,8 +72,7 @@ class ResumeState:
                 self.refused = self.refused or self._changes(record)
                 self._remove(record_path)
             elif whole:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                return int(record["step"]), state
+                return int(record["step"]), _tensors(path)
         return None
 
     def _changes(self, record: dict[str, Any]) -> str:
@@ -99,3 +100,16 @@ class ResumeState:
         for path in (record, record.with_suffix(".pt")):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    """A state whose digest is right. Raises FgvcError when it holds more than tensors and plain values."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise FgvcError(
+            f"this saved state holds what no training saves; nothing in it ran ({type(error).__name__})",
+            file=path,
+            cure="delete it; the run then goes on from the state before, or begins anew",
+        ) from None
+    return state

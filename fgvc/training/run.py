@@ -40,7 +40,7 @@ from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
 from fgvc.methods.build import build_variant
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.durations import duration_text
-from fgvc.provenance.files import atomic_path, write_json, write_text
+from fgvc.provenance.files import atomic_path, require_writable, write_json, write_text
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.provenance.machine import code_identity, host, package_versions, peak_memory_mib
 from fgvc.provenance.stopping import StopRequest
@@ -109,6 +109,7 @@ def train_run(
         kind = device or settings.device
         autocast(choose_device(kind), spec.recipe)  # refuses a precision that the device does not have
         _check_inputs(spec)
+        require_writable(spec.directory)
         doing = f"training {spec.label}"
         stop = stop or StopRequest(environment={})
         with leased_devices(kind, devices, doing, jobs_per_gpu=settings.jobs_per_gpu) as chosen:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fgvc.config.grid import Cell, cells, rate_search
+from fgvc.config.grid import Cell, cells, counted, rate_search
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Project
-from fgvc.config.suite import PublishedFigure, PublishedTable, ThroughputFigure
+from fgvc.config.suite import CostTable, PublishedFigure, PublishedTable, ThroughputFigure
 
 JobKind = Literal[
     "fetch",
@@ -107,6 +107,8 @@ def _cost_jobs(project: Project, suite_name: str) -> Iterator[Job]:
     for shown in (*map(project.table, suite.tables), *map(project.figure, suite.figures)):
         if isinstance(shown, PublishedTable | PublishedFigure):
             wanted += project.published_accuracies(shown.published).costs(shown.image_size)
+        elif isinstance(shown, CostTable):
+            wanted += counted(project, suite_name, shown)
     for method, size, classes in wanted:
         record = project.paths.cost(method, size, classes)
         yield Job("cost", f"{method}/{size}/{classes}", record, None, method, size)

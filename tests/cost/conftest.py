@@ -30,3 +30,9 @@ def registered_here(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Method]],
         return cls
 
     return register
+
+
+@pytest.fixture(scope="session")
+def repository() -> Project:
+    """The parameters as they are shipped, only to be read."""
+    return Project(CHECKOUT)

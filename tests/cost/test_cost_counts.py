@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
-from fgvc.backbones.closed_form import block_macs, embedding_macs, encoder_macs
+from fgvc.backbones.closed_form import LayerSum, block_macs, embedding_macs, encoder_macs, layer_sum
 from fgvc.backbones.features import FeatureBackbone
 from fgvc.backbones.timm_models import VisionTransformer, build_timm, parameter_count
 from fgvc.backbones.tokens import TokenBackbone
@@ -207,6 +209,29 @@ def test_closed_form_follows_prefix_patches_and_mlp(backbone: str, size: int) ->
     assert closed_form(model).macs == count_dispatch(model, size).macs
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    ["resnet50", "tf_efficientnet_b0", "convnextv2_atto", "densenet121", "seresnet50", "regnety_002"],
+)
+@pytest.mark.parametrize("method", ["cnn", "cal"])
+def test_closed_form_is_exact_for_cnns(method: str, backbone: str) -> None:
+    model = _on_meta(method, backbone, 96, classes=20)
+    assert closed_form(model).macs == count_dispatch(model, 96).macs
+
+
+def test_a_cnn_is_counted_where_it_stands_and_left_alone() -> None:
+    """Two convolutions with groups and a stride, and a linear layer: by hand; no weight moves."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=4), nn.Flatten()
+    )
+    network.append(nn.Linear(8 * 6 * 6, 5))
+    mean = network[1].running_mean.clone()
+    found = layer_sum(network, 16)
+    assert found == LayerSum(8 * 8 * 8 * 3 * 9 + 8 * 6 * 6 * 2 * 9 + 8 * 6 * 6 * 5, 1)
+    assert layer_sum(network[:3], 16) == LayerSum(8 * 8 * 8 * 3 * 9 + 8 * 6 * 6 * 2 * 9, 36)
+    assert torch.equal(mean, network[1].running_mean) and network.training
+
+
 def test_closed_form_is_the_formula_of_the_paper() -> None:
     backbone = TokenBackbone(PICO, 224)
     s, d = 197, 128
@@ -218,7 +243,7 @@ def test_closed_form_is_the_formula_of_the_paper() -> None:
 
 @pytest.mark.parametrize(
     ("method", "backbone"),
-    [("cnn", "resnet18"), ("vit", "vit_tiny_r_s16_p8_224")],  # the latter is a hybrid
+    [("cnn", "coatnet_0_rw_224"), ("vit", "vit_tiny_r_s16_p8_224")],  # attention in a CNN, a CNN in a ViT
 )
 def test_closed_form_says_why_it_is_missing(method: str, backbone: str) -> None:
     formula = closed_form(_on_meta(method, backbone))
@@ -418,6 +443,40 @@ def test_in_place_work_needs_no_memory() -> None:
     in_place = count_dispatch(_Probe(lambda x, w: torch.relu_(x + w)), 16)
     assert (apart.activation_bytes, in_place.activation_bytes) == (512, 256)
     assert apart.other_ops == in_place.other_ops
+
+
+def test_the_peak_is_what_lives_at_the_same_time() -> None:
+    """[8, 8] in float32 is 256 bytes: x + w, its relu and their sum; then only the sum and its square."""
+
+    def chain(x: Tensor, w: Tensor) -> Tensor:
+        first = x + w
+        total = first + torch.relu(first)
+        del first
+        return total * total
+
+    count = count_dispatch(_Probe(chain), 16)
+    assert (count.activation_bytes, count.peak_bytes) == (4 * 256, 3 * 256)
+
+
+def test_views_take_no_memory_and_copies_do() -> None:
+    assert count_dispatch(_Probe(lambda x, w: (x + w).view(4, 16)[1:].T), 16).peak_bytes == 256
+    assert count_dispatch(_Probe(lambda x, w: (x + w).T.reshape(64)), 16).peak_bytes == 512
+    assert count_dispatch(_Probe(lambda x, _: x.T[1:]), 16).peak_bytes == 0
+
+
+@pytest.mark.parametrize("method", ["vit", "glsim", "ffvt"])
+def test_the_peak_is_the_profilers(method: str) -> None:
+    """What torch's allocator says of the same pass, run for real; fused attention holds no map in either."""
+    model = create_model(method, backbone=PICO, num_classes=20, image_size=224).eval()
+    image = torch.zeros(1, 3, 224, 224)
+    with torch.inference_mode():
+        model(image)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            model(image)
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    assert count_dispatch(model, 224).peak_bytes == pytest.approx(max(accumulate(changes)), rel=0.01)
 
 
 def test_the_lists_are_disjoint_and_name_real_operators() -> None:

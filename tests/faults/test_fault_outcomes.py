@@ -330,10 +330,14 @@ def test_f18_a_method_that_couples_its_batch_is_refused(project: Project) -> Non
     assert "out of memory at step 1" in json.loads(failure.read_text())["error"]
 
 
-def test_f18_a_single_image_that_does_not_fit(project: Project) -> None:
-    """Where not even one image fits, the error says so instead of halving for ever."""
-    full = fgvc(project, befalls=SmallMemory(0))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_f18_a_single_image_that_does_not_fit(fresh: Fresh, workers: int) -> None:
+    """Where not even one image fits, the error says so instead of halving for ever; the process ends, and its
+    loader's workers with it."""
+    full = fgvc(fresh(loader_workers=workers), befalls=SmallMemory(0))
     assert full.code == 2 and "error: out of memory at step 1 with a single image" in full.said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(full.pid, 0)
 
 
 def test_f18_an_evaluation_is_given_in_parts(project: Project, undisturbed: Bytes) -> None:

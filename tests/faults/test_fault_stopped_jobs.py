@@ -77,9 +77,10 @@ def test_f04_a_trainer_that_outlives_its_killed_driver(project: Project, expecte
 
 def test_f02_a_preempted_job_is_shown_as_stopped(project: Project, expected: dict[str, bytes]) -> None:
     """A job that was asked to stop counts as stopped, not as a failure of its method: no FAILED cell, no list
-    of failures; the same command goes on to the same bytes. Alone (SIGUSR1) and with its driver (SIGTERM)."""
+    of failures; the same command goes on to the same bytes. SIGUSR1 and SIGTERM come to Snakemake, too."""
     with driving(project.root, RUN) as driver:
-        os.kill(trainer_of(driver, project), signal.SIGUSR1)
+        trainer_of(driver, project)
+        driver.signal(signal.SIGUSR1, group=True)
         outcome = driver.end()
     assert outcome.status == 1 and "FAILED" not in outcome.text and "failed" not in outcome.text
     assert f"stopped train tiny/patient/{SIZE} seed 1" in outcome.lines

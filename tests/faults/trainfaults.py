@@ -48,6 +48,7 @@ class Ended:
     code: int
     said: str
     seconds: float
+    pid: int = 0
 
     @property
     def last(self) -> str:
@@ -83,7 +84,7 @@ class Verb:
     def end(self) -> Ended:
         self.process.join(120)
         assert self.process.exitcode is not None, f"the process hangs:\n{self.said}"
-        return Ended(self.process.exitcode, self.said, time.monotonic() - self.began)
+        return Ended(self.process.exitcode, self.said, time.monotonic() - self.began, self.pid)
 
 
 def _run(

@@ -73,9 +73,11 @@ def test_killed_again_and_again(project: Project, uninterrupted: Uninterrupted, 
 
 
 @pytest.mark.parametrize(("first", "then"), [(0, 2), (2, 1)])
-def test_with_any_number_of_loader_workers(
+def test_f22_any_number_of_loader_workers(
     fresh: Fresh, uninterrupted: Uninterrupted, first: int, then: int
 ) -> None:
+    """A run that is killed and resumed with another number of loader workers (0, 1, 2) ends with the same
+    bytes."""
     project = fresh(loader_workers=first)
     assert train(project, "everything", Fate(3, "after saving")).code == -signal.SIGKILL
     settings = project.root / "params/config.yaml"
