@@ -45,7 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "five_mixed": of_class(
         "transfg", batch_size=5, augmentation="strong", mix_probability=1.0, optimizer="adamw"
     ),
-    "all_at_once": of_class("vit", batch_size=64, accumulate=3),
+    "all_at_once": of_class("vit", batch_size=64, accumulate=3, epochs=5),
 }
 
 

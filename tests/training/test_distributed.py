@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import pytest
 import safetensors.torch
 import torch
 from devicekit import trained
+from torch.nn.modules.batchnorm import _BatchNorm
 from trainkit import (
     BATCH,
     RATE,
@@ -34,10 +36,11 @@ from trainkit import (
     write_yaml,
 )
 
+from fgvc import create_model
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
 from fgvc.provenance.stopping import StoppedError, StopRequest
-from fgvc.training.distributed import Peers, positions_of
+from fgvc.training.distributed import Peers, positions_of, synchronised
 from fgvc.training.launch import launch
 from fgvc.training.run import RunResult, train_run
 
@@ -327,6 +330,32 @@ def test_what_cannot_be_shared_is_refused(project: Project, method: str, devices
     with pytest.raises(FgvcError) as caught:
         train_run(spec_of(project, method), devices=devices)
     assert words in str(caught.value) and "--devices" in (caught.value.cure or "")
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "frozen"),
+    [("cnn", "test_efficientnet", ""), ("cal", "test_resnet", "backbone.*"), ("simtrans", "test_vit", "")],
+)
+def test_on_gpus_batch_norms_are_synchronised_and_nothing_else_changes(
+    method: str, backbone: str, frozen: str
+) -> None:
+    """Their numbers on several GPUs are torch's own matter; what is trained and saved is ours."""
+    torch.manual_seed(0)
+    model = create_model(method, backbone=backbone, num_classes=3, image_size=64)
+    names = [name for name, _ in model.named_parameters()]
+    model.set_trainable([name for name in names if not fnmatch.fnmatchcase(name, frozen)])
+    images = torch.randn(2, 3, 64, 64)
+    before = model.eval()(images).logits
+    state, trains = model.state_dict(), {n for n, p in model.named_parameters() if p.requires_grad}
+    norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm)]
+    synchronised(model, torch.device("cuda"))
+    modules = dict(model.named_modules())
+    assert norms and all(isinstance(modules[name], torch.nn.SyncBatchNorm) for name in norms)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == trains
+    assert list(model.state_dict()) == list(state)
+    assert torch.equal(model.eval()(images).logits, before)
+    moving = {name for name in norms if model.train().get_submodule(name).training}
+    assert moving == {name for name in norms if not (frozen and fnmatch.fnmatchcase(name, frozen))}
 
 
 # --- the command itself ---------------------------------------------------------------------------

@@ -19,6 +19,7 @@ WHOLE, SHARES = 6, ([0, 1, 4, 5], [2, 3])
 DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
     "dropout": lambda rows: dropout(rows, 0.4),
     "dropout in place": lambda rows: dropout(rows.clone(), 0.4, inplace=True),
+    "dropout in one kernel": lambda rows: torch.native_dropout(rows, 0.4, True)[0],
     "stochastic depth": lambda rows: DropPath(0.5).train()(rows),
     "numbers in [0, 1)": lambda rows: torch.rand(len(rows), 3),
     "of the same shape": torch.rand_like,
