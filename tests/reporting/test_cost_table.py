@@ -13,6 +13,8 @@ from conftest import CLASSES, Bench
 from fgvc.errors import FgvcError
 from fgvc.reporting.cost_table import CSV_COLUMNS, significant
 from fgvc.reporting.tables import Contents, read_table, show_table, write_table
+from fgvc.workflow.jobs import suite_jobs
+from fgvc.workflow.rules import Rules
 
 
 def record(bench: Bench, method: str, size: int = 64, classes: int = CLASSES, **changes: Any) -> None:
@@ -165,6 +167,16 @@ def test_a_missing_cost_is_named_with_the_command(costs: Bench) -> None:
     grid = read(costs, allow_missing=True).grid
     assert grid.partial == "PARTIAL: 5 of 6 costs"
     assert [e.text for e in grid.rows[4].entries[:3]] == ["128", "not counted", "not counted"]
+
+
+def test_the_workflow_counts_what_the_table_shows(costs: Bench) -> None:
+    wanted = {f"results/cost/{m}/{s}/{CLASSES}.json" for m in ("plain", "net", "twice") for s in (64, 128)}
+    assert set(Rules(costs.project).table_inputs(None, "costs")) == wanted
+    costs.write("tables/costs.yaml", costs._table("costs", classes=50))
+    jobs = suite_jobs(costs.project, "quick", short=True)
+    listed = {str(job.record.relative_to(costs.root)) for job in jobs if job.kind == "cost"}
+    others = {w.replace(f"/{CLASSES}.", "/99.") for w in wanted}  # the second dataset's, for the figure
+    assert listed == wanted | others | {w.replace(f"/{CLASSES}.", "/50.") for w in wanted}
 
 
 def test_it_is_written_in_three_forms(costs: Bench) -> None:
