@@ -37,8 +37,14 @@ wildcard_constraints:
     lr=r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?",
 
 
+# On a cluster these run beside the driver, few at a time (local-cores of the profile): small jobs, and those
+# that need the network, which nodes often lack.
 localrules:
     all,
+    fetch,
+    weights,
+    split,
+    stats,
     select_lr,
     table,
     table_default,
@@ -46,6 +52,8 @@ localrules:
     figure_default,
     track,
     track_suite,
+    audit_published,
+    audit_suite,
 
 
 rule all:
@@ -59,6 +67,7 @@ include: "rules/train.smk"
 include: "rules/cost.smk"
 include: "rules/throughput.smk"
 include: "rules/tables.smk"
+include: "rules/audit.smk"
 include: "rules/track.smk"
 
 
@@ -66,7 +75,7 @@ report: "workflow/report/workflow.rst"
 
 
 onstart:
-    hooks.on_start(RULES)
+    hooks.on_start(RULES, workflow)
 
 
 onsuccess:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +15,9 @@ from fgvc.errors import FgvcError
 
 #: Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+#: How backends without an exception of their own say it.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -42,6 +47,24 @@ def choose_device(wanted: str = "auto") -> torch.device:
             f"there is no device '{wanted}' here", cure=f"use --device auto, or one of: {there}, cpu"
         )
     return device
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device that this process may use: torch's index, the driver's UUID, and its name."""
+
+    index: int
+    uuid: str
+    name: str
+
+
+def visible_gpus() -> list[Gpu]:
+    """The CUDA devices of this process, in torch's order (``CUDA_VISIBLE_DEVICES`` decides which)."""
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found.append(Gpu(index, str(properties.uuid), properties.name))
+    return found
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
@@ -79,12 +102,16 @@ def _keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def loader_workers(setting: int | str, device: torch.device) -> int:
-    """Number of decoding processes: what the settings say, or enough to feed a GPU, or none on a CPU."""
+def loader_workers(setting: int | str, device: torch.device, devices: int = 1) -> int:
+    """Number of decoding processes: what the settings say, or enough to feed a GPU, or none on a CPU.
+
+    Args:
+        devices: how many of a run share this machine's cores.
+    """
     if isinstance(setting, int):
         return setting
     if device.type == "cuda":
-        return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+        return max(1, min(8, (len(os.sched_getaffinity(0)) - 1) // devices))
     return 0
 
 
@@ -93,3 +120,20 @@ def peak_device_memory_mib(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception of torch says that an allocation failed, on whatever device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def give_back(device: torch.device) -> None:
+    """Return what torch keeps of freed memory to the device. To be called outside of the except block, whose
+    exception keeps the failed pass's activations alive."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -12,9 +12,10 @@ rule throughput:
         "benchmarks/jobs/throughput/{dataset}/{method}/{size}/{conditions}.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores or 1
+    # Not workflow.cores, which is an error where none are given: on a cluster.
+    threads: workflow.resource_settings.cores or 1
     resources:
-        gpu=RULES.gpus_per_training,
+        gpu=RULES.gpus_per_evaluation,
     params:
         model=lambda w: RULES.throughput_sha256(w.dataset, w.method),
     shell:

@@ -1,5 +1,7 @@
 # The learning-rate choice on val, training on train_val, and test predictions from the frozen checkpoint.
 # The training verb is never given the test split.
+# `exec`: a signal to stop reaches the verb alone. A shell around it would end at once, and take its job for
+# dead while it still saves its state.
 
 
 rule search:
@@ -19,13 +21,14 @@ rule search:
     threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
         gpu=RULES.gpus_per_training,
+        devices=RULES.devices_per_training,
     params:
         recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
         seed=lambda w: RULES.search(w.dataset, w.method, w.size).seed,
         evaluation=version("evaluate"),
     shell:
-        "fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
-        " --lr {wildcards.lr} --split train --seed {params.seed} > {log} 2>&1"
+        "exec fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        " --lr {wildcards.lr} --split train --seed {params.seed} --devices {resources.devices} > {log} 2>&1"
 
 
 rule select_lr:
@@ -63,11 +66,12 @@ rule train:
     threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
         gpu=RULES.gpus_per_training,
+        devices=RULES.devices_per_training,
     params:
         recipe=lambda w: RULES.recipe_sha256(w.dataset, w.method),
     shell:
-        "fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
-        " --seed {wildcards.seed} > {log} 2>&1"
+        "exec fgvc train {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        " --seed {wildcards.seed} --devices {resources.devices} > {log} 2>&1"
 
 
 rule evaluate:
@@ -84,9 +88,9 @@ rule evaluate:
         "../environment.yml"
     threads: lambda w: RULES.threads(w.dataset, w.method)
     resources:
-        gpu=RULES.gpus_per_training,
+        gpu=RULES.gpus_per_evaluation,
     params:
         stage=version("evaluate"),
     shell:
-        "fgvc evaluate {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
+        "exec fgvc evaluate {wildcards.dataset} {wildcards.method} --size {wildcards.size}"
         " --seed {wildcards.seed} > {log} 2>&1"

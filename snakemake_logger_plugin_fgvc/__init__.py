@@ -111,7 +111,9 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]
             case LogEvent.JOB_ERROR:
                 display.fail(facts.jobid, facts.rule_name)
             case LogEvent.RESOURCES_INFO:
-                display.cores = int(getattr(facts, "cores", None) or display.cores)
+                # On a cluster, jobs at once; the cores of each are not known here.
+                given = getattr(facts, "cores", None) or getattr(facts, "nodes", None)
+                display.cores = int(given or display.cores)
             case _:
                 pass
 

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("methods",),
     ("backbones",),
     ("data",),
+    ("device_lease",),
     ("config", "provenance"),
     ("device", "torchvision_ops"),
     ("errors",),
@@ -41,6 +42,7 @@ SIDEWAYS = {
     ("cost", "training"),  # the time of a training step
     ("training", "evaluation"),  # a search evaluates its candidates
     ("pretraining", "training"),  # the same resume states and the same progress line
+    ("audit", "reporting"),  # tables are made again and compared; an audit's own report is printed alike
     ("config", "provenance"),
 }
 #: ``import fgvc`` offers names from everywhere, but only when they are asked for.

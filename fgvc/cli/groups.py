@@ -10,7 +10,7 @@ PROJECT, DATA, RUNS, REPORTS = "Project", "Data and weights", "Runs", "Reports"
 
 app = typer.Typer(
     name="fgvc",
-    help="Reproducible, auditable benchmarks for fine-grained visual classification.\n\n"
+    help="Reproducible, auditable benchmarks for fine-grained visual classification.\n"
     "Every verb is one step; `snakemake --cores 2` runs them all in order.",
     no_args_is_help=True,
     add_completion=False,
@@ -36,7 +36,6 @@ MAP = {
     "fetch": "data fetch",
     "split": "data split",
     "stats": "data stats",
-    "audit": "data audit",
     "add": "data add",
     "plot": "figure",
     "show": "describe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -12,6 +13,8 @@ import typer
 from typer import _click as click
 
 from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
+    audits,
+    cluster,
     data,
     pretraining,
     project,
@@ -23,13 +26,14 @@ from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
 )
 from fgvc.cli.groups import MAP, app
 from fgvc.errors import FgvcError, nearest
-
-#: Exit status of a run that was interrupted (Ctrl-C), as shells expect it.
-INTERRUPTED = 130
+from fgvc.provenance.stopping import INTERRUPTED, StoppedError
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every mistake becomes a message of at most five lines and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that the locale lacks is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("FGVC_DEBUG") == "1"
     given = [argument for argument in given if argument != "--debug"]
@@ -42,6 +46,9 @@ def _run(command: Any, arguments: list[str], debug: bool) -> int:
         if code == INTERRUPTED:  # typer's answer to Ctrl-C
             print("interrupted", file=sys.stderr)
         return code if isinstance(code, int) else 0
+    except StoppedError as stopped:
+        print(stopped.message, file=sys.stderr)
+        return int(stopped.code or 0)
     except FgvcError as error:
         if debug:
             traceback.print_exc()

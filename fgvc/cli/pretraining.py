@@ -44,7 +44,7 @@ def pretrain(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pre-train vit_pico on typefaces of Debian's free font packages.
+    """Pre-train vit_pico on the typefaces of Debian.
 
     Makes the weights vit_pico_patch16_224.debian_faces and their card again. No face of the dataset typefaces
     is trained on, and none like them. A run that was killed goes on after its last epoch.

@@ -12,6 +12,7 @@ from fgvc.cli.groups import REPORTS, RUNS, AsJson, DatasetName, Device, MethodNa
 from fgvc.config.grid import Cell, rate_search
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
+from fgvc.provenance.stopping import StopRequest
 
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="seed of the run")]
 
@@ -49,12 +50,20 @@ def train(
             help="train_val: a final run. train: a candidate of the learning-rate search, evaluated on val",
         ),
     ] = "train_val",
+    max_seconds: Annotated[
+        float | None,
+        typer.Option("--max-seconds", help="save and stop in time, to go on later", show_default="no limit"),
+    ] = None,
     device: Device = None,
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, help="GPUs that share each batch; on a CPU, processes")
+    ] = 1,
 ) -> None:
     """Train one run, resume it, or find it already made.
 
-    A run that was killed goes on where its state was last saved and ends with the same bytes. The test split
-    is never given to this verb.
+    A run that was killed goes on where its state was last saved and ends with the same bytes. SIGTERM,
+    SIGUSR1 and the end of a SLURM job save it first (exit status 75). The test split is never given to this
+    verb.
     """
     project = Project.find()
     name = _checked(project, dataset, method)
@@ -63,20 +72,21 @@ def train(
             f"--split {split} cannot be trained on",
             cure="train_val (final runs) or train (learning-rate search)",
         )
-    from fgvc.training.run import train_run
-    from fgvc.training.search import run_candidate
-    from fgvc.training.spec import RunSpec, chosen_rate
+    with StopRequest(max_seconds) as stop:
+        from fgvc.training.run import train_run
+        from fgvc.training.search import run_candidate
+        from fgvc.training.spec import RunSpec, chosen_rate
 
-    if split == "train":
-        search = rate_search(project, Cell(name, method, size))
-        if lr is None:
-            raise FgvcError("a search's candidate needs --lr", cure="--lr 0.003")
-        spec = RunSpec(project, name, method, size, search.seed if seed is None else seed, lr, "train")
-        result = run_candidate(spec, device)
-    else:
-        rate = lr if lr is not None else chosen_rate(project, name, method, size)
-        spec = RunSpec(project, name, method, size, 1 if seed is None else seed, rate)
-        result = train_run(spec, device=device)
+        if split == "train":
+            search = rate_search(project, Cell(name, method, size))
+            if lr is None:
+                raise FgvcError("a search's candidate needs --lr", cure="--lr 0.003")
+            spec = RunSpec(project, name, method, size, search.seed if seed is None else seed, lr, "train")
+            result = run_candidate(spec, device, devices, stop)
+        else:
+            rate = lr if lr is not None else chosen_rate(project, name, method, size)
+            spec = RunSpec(project, name, method, size, 1 if seed is None else seed, rate)
+            result = train_run(spec, device=device, devices=devices, stop=stop)
     print(project.paths.shown(spec.directory / "run.json"))
     if result.status == "diverged":
         print(f"diverged: {result.record['cause']}", file=sys.stderr)
@@ -115,10 +125,11 @@ def evaluate(
     """
     project = Project.find()
     name = _checked(project, dataset, method)
-    from fgvc.evaluation.predict import evaluate_directory
-
     directory = project.paths.run_dir(name, method, size, seed)
-    metrics = evaluate_directory(project, directory, "test", device=device, batch_size=batch_size)
+    with StopRequest():
+        from fgvc.evaluation.predict import evaluate_directory
+
+        metrics = evaluate_directory(project, directory, "test", device=device, batch_size=batch_size)
     if as_json:
         print(json.dumps(metrics, indent=2))
     elif metrics["status"] == "diverged":

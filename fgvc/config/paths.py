@@ -52,6 +52,10 @@ class Paths:
     def data_audit(self, dataset: str, suffix: str) -> Path:
         return self.root / "results" / "audit" / "data" / f"{dataset}.{suffix}"
 
+    def audit(self, name: str) -> Path:
+        """Path of an audit's report without its suffix: of a suite, or of ``published`` numbers."""
+        return self.root / "results" / "audit" / name
+
     # --- runs -------------------------------------------------------------------------------------
     def run_dir(self, dataset: str, method: str, size: int | str, seed: int | str) -> Path:
         return self.root / "results" / "runs" / dataset / method / str(size) / f"seed{seed}"

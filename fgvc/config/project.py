@@ -18,6 +18,7 @@ from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     CostFigure,
+    CriticalDifferenceFigure,
     PublishedFigure,
     Settings,
     Suite,
@@ -44,7 +45,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | PublishedFigure | ThroughputFigure
+Figure = CostFigure | CriticalDifferenceFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,8 @@ class Project:
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        figure: Figure = self._tagged("figure", name, CostFigure, PublishedFigure, ThroughputFigure)
+        models = (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure)
+        figure: Figure = self._tagged("figure", name, *models)
         return figure
 
     def published(self, name: str) -> Published:

@@ -16,6 +16,7 @@ from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     CostFigure,
+    CriticalDifferenceFigure,
     PublishedFigure,
     Settings,
     Suite,
@@ -32,7 +33,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "dataset": (Dataset,),
     "weights": (Weights,),
     "table": get_args(Table),
-    "figure": (CostFigure, PublishedFigure, ThroughputFigure),
+    "figure": (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 

@@ -53,9 +53,20 @@ STAGES: dict[str, Stage] = {
     ),
     "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
     "train": Stage(2, ("training", *_PICTURES, "provenance/digests.py", *_MODEL)),
-    "evaluate": Stage(2, ("evaluation", *_PICTURES, *_MODEL)),
+    "evaluate": Stage(2, ("evaluation/metrics.py", "evaluation/predict.py", *_PICTURES, *_MODEL)),
     "cost": Stage(3, ("cost", *_MODEL)),
-    "table": Stage(2, ("reporting", "evaluation/statistics.py")),
+    "table": Stage(
+        2,
+        (
+            "reporting",
+            "evaluation/comparisons.py",
+            "evaluation/equivalence.py",
+            "evaluation/pareto.py",
+            "evaluation/ranking.py",
+            "evaluation/statistics.py",
+        ),
+    ),
+    "findings": Stage(1, ("audit", "evaluation/pareto.py", "cost/published_formulas.py")),
 }
 
 

@@ -77,6 +77,16 @@ class AccuracyTable(Model):
     )
 
 
+class ComparisonsTable(Model):
+    """Every pair of methods on every dataset: difference, tests, and a verdict."""
+
+    kind: Literal["comparisons"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+
+
 class PublishedTable(Model):
     """A published table from its records: averages recomputed, disagreements marked, costs recounted."""
 
@@ -141,7 +151,16 @@ class DatasetsTable(Model):
     caption: str
 
 
-Table = AccuracyTable | SizeTable | DatasetsTable | PublishedTable | VersusTable | CostTable | SelectionTable
+Table = (
+    AccuracyTable
+    | ComparisonsTable
+    | CostTable
+    | DatasetsTable
+    | PublishedTable
+    | SelectionTable
+    | SizeTable
+    | VersusTable
+)
 
 
 def is_of_every_suite(table: Table) -> bool:
@@ -154,6 +173,16 @@ class CostFigure(Model):
     """Accuracy against the cost of one image's inference."""
 
     kind: Literal["accuracy_vs_cost"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    metric: Metric = "top1_pct"
+
+
+class CriticalDifferenceFigure(Model):
+    """Methods by their average rank over a suite's datasets, with Nemenyi's critical difference."""
+
+    kind: Literal["critical_difference"]
     title: str
     caption: str
     image_size: ImageSize
@@ -192,6 +221,11 @@ class Settings(Model):
 
     default_suite: str = "quick"
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    gpus_per_training: int = Field(1, ge=1, description="GPUs that share the batches of one training run")
+    jobs_per_gpu: int = Field(1, ge=1, description="jobs of this user that may use a GPU at once")
+    device_timeout_s: float = Field(
+        600.0, gt=0, description="how long a device of a run waits for the others before the run ends"
+    )
     mirror: str | None = Field(None, description="folder looked in before the network")
     loader_workers: int | Literal["auto"] = Field(
         "auto", description="processes that decode images; any number gives the same pictures"

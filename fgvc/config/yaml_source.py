@@ -1,7 +1,8 @@
 """Reading YAML so that every complaint can name its line.
 
-PyYAML's safe types only; duplicate keys are refused. The line of each key is kept beside the data, for
-errors found later by the typed models.
+PyYAML's safe types only; duplicate keys are refused, and so is what would fill the memory or the stack: a
+huge file, deep nesting (which crashes libyaml's composer), aliases that contain themselves or write out to
+millions of values. The line of each key is kept beside the data, for errors found later by the typed models.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ import yaml
 from fgvc.errors import FgvcError
 
 KeyPath = tuple[str | int, ...]
+
+#: Limits far above any file of parameters; what passes them is a mistake or an attack.
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 40
+#: With every alias written out.
+MAX_VALUES = 200_000
 
 
 @dataclass(frozen=True)
@@ -61,18 +68,14 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: Path, shown_as: str | None = None) -> YamlSource:
     """Read one YAML mapping.
 
-    Raises FgvcError for a missing or unreadable file, bad syntax, a duplicate key, or a document that is
-    not a mapping.
+    Raises FgvcError for a missing or unreadable file, bad syntax, a duplicate key, a value that its type
+    cannot hold, a document that is not a mapping, and for more than `MAX_BYTES`, `MAX_DEPTH`, `MAX_VALUES`.
     """
     name = shown_as or str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FgvcError("the file does not exist", file=name) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FgvcError(f"the file cannot be read: {error}", file=name) from None
+    text = _read_text(path, name)
     loader = _Loader(text)
     try:
+        _check_depth(text, name)
         node = loader.get_single_node()
         lines: dict[KeyPath, int] = {}
         if node is not None:
@@ -84,6 +87,8 @@ def read_yaml(path: Path, shown_as: str | None = None) -> YamlSource:
         raise FgvcError(problem, file=name, line=mark.line + 1 if mark else None) from None
     except yaml.YAMLError as error:
         raise FgvcError(f"this is not valid YAML: {error}".splitlines()[0], file=name) from None
+    except ValueError as error:  # a date of the 99th month, a number of 5,000 digits
+        raise FgvcError(f"a value cannot be read: {error}", file=name, cure="put it in quotes") from None
     finally:
         loader.dispose()
     if not isinstance(data, dict):
@@ -91,9 +96,42 @@ def read_yaml(path: Path, shown_as: str | None = None) -> YamlSource:
     return YamlSource(path, data, lines)
 
 
+def _read_text(path: Path, name: str) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            problem = f"the file has more than {MAX_BYTES} bytes; parameters are short"
+            raise FgvcError(problem, file=name, cure="is it another kind of file, put here by mistake?")
+        return data.decode("utf-8")
+    except FileNotFoundError:
+        raise FgvcError("the file does not exist", file=name) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FgvcError(f"the file cannot be read: {error}", file=name) from None
+
+
+def _check_depth(text: str, name: str) -> None:
+    """Refuse deep nesting by the parser's events, which need no recursion; composing it would."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else None
+                raise FgvcError(f"values are nested more than {MAX_DEPTH} deep", file=name, line=line)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _note_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], name: str) -> None:
-    """Record the line of every key and item below ``node``; refuse duplicate keys and aliases' loops."""
-    lines.setdefault(at, node.start_mark.line + 1)
+    """Record the line of every key and item below ``node``; refuse duplicate keys and bombs of aliases."""
+    line = node.start_mark.line + 1
+    lines.setdefault(at, line)
+    if len(at) > MAX_DEPTH:
+        raise FgvcError("an alias (*name) stands inside what it names", file=name, line=line)
+    if len(lines) > MAX_VALUES:
+        problem = f"with its aliases (*name) written out, the file has more than {MAX_VALUES} values"
+        raise FgvcError(problem, file=name, line=line)
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             key = str(key_node.value)

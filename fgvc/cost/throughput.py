@@ -15,6 +15,7 @@ from fgvc.data.loading import ImageSet, Sample
 from fgvc.data.splits import read_split
 from fgvc.data.transforms import eval_pipeline, normalisation
 from fgvc.device import choose_device, describe_device, loader_workers, prepare_process
+from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.methods.build import build_variant
 from fgvc.provenance.files import write_json
@@ -91,8 +92,13 @@ def measure(what: Measured, *, repeats: int = REPEATS) -> dict[str, Any]:
 
     Raises FgvcError when the device is not here, and when the dataset was not split yet.
     """
-    device, conditions = choose_device(what.conditions.device), what.conditions
-    images, recipe = what.images(), what.recipe
+    doing, jobs = f"measuring {what.dataset}/{what.method}", what.project.settings.jobs_per_gpu
+    with leased_devices(what.conditions.device, 1, doing, jobs_per_gpu=jobs) as (device,):
+        return _measured(what, device, repeats)
+
+
+def _measured(what: Measured, device: torch.device, repeats: int) -> dict[str, Any]:
+    images, recipe, conditions = what.images(), what.recipe, what.conditions
     prepare_process(conditions.threads or recipe.threads)
     workers = loader_workers(what.project.settings.loader_workers, device)
     subject = what.subject(device)

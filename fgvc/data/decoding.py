@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -27,9 +28,22 @@ UNUSUAL = {
     "several_frames": "the first frame is used",
 }
 
+#: Pictures of pixels, told by their content (MPO, several JPEGs in one file, is among them). Other kinds are
+#: opened by running programs (EPS: Ghostscript) or by guessing; what is only called .jpg must not get there.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
 _SIXTEEN_BIT_GREY = ("I;16", "I;16B", "I;16L", "I;16N")
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
+
+
+def open_image(source: Path | IO[bytes]) -> Image.Image:
+    """A file of one of `FORMATS`, opened and not decoded.
+
+    Raises what Pillow raises for other content, and for a picture of more than 178,956,970 pixels (a
+    decompression bomb), which its header says.
+    """
+    return Image.open(source, formats=FORMATS)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -54,7 +68,7 @@ def decode(path: Path) -> Image.Image:
     Raises FgvcError naming the file when it cannot be decoded; it is never replaced by another image.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return as_rgb(image)
     except MemoryError:
         raise
@@ -71,7 +85,7 @@ def look_at(data: bytes) -> tuple[Image.Image, list[str]]:
 
     Raises what Pillow raises for broken bytes, and ValueError as `as_rgb`.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data)) as image:
         mode, is_deep = image.mode, _is_16_bit(image)
         has_frames = bool(getattr(image, "is_animated", False))
         picture = as_rgb(image)

@@ -7,9 +7,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image
-
-from fgvc.data.decoding import as_rgb, failure
+from fgvc.data.decoding import as_rgb, failure, open_image
 from fgvc.data.progress import Progress
 from fgvc.data.records import ImageEntry
 from fgvc.data.threads import in_threads
@@ -67,7 +65,7 @@ def hash_files(root: Path, paths: Iterable[str], progress: Progress) -> dict[str
 
 def _inspect(root: Path, path: str, class_id: int) -> ImageEntry:
     data = (root / path).read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data)) as image:
         width, height = image.size
         as_rgb(image)
     return ImageEntry(path, class_id, width, height, len(data), hashlib.sha256(data).hexdigest())

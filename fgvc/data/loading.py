@@ -6,6 +6,10 @@ resumed run, and one with another number of workers, sees the same pictures.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -147,8 +151,25 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Batch]:
         yield batch
 
 
-def _one_thread(_worker: int) -> None:
+def _begin_worker(_worker: int) -> None:
+    """One thread; and requests to stop, which may reach the whole process group, are the trainer's to answer.
+
+    A worker that ended by itself would fail the step whose pictures it decodes.
+    """
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+
+
+def _end_with_the_trainer() -> None:
+    """Obey SIGTERM of the trainer, which ends its workers so, and of nobody else."""
+    if sys.platform == "linux":
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
 
 
 def train_loader(images: ImageSet, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader[Any]:
@@ -159,7 +180,7 @@ def train_loader(images: ImageSet, batches: EpochBatches, workers: int, pin_memo
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )
 
 
@@ -173,5 +194,5 @@ def eval_loader(images: ImageSet, batch_size: int, workers: int, pin_memory: boo
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )

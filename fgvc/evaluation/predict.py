@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.project import Project
@@ -20,7 +20,14 @@ from fgvc.config.stages import version
 from fgvc.data.loading import ImageSet, Sample, batches_of, eval_loader
 from fgvc.data.splits import read_class_names, read_split
 from fgvc.data.transforms import eval_pipeline, normalisation
-from fgvc.device import choose_device, describe_device, loader_workers, prepare_process
+from fgvc.device import (
+    describe_device,
+    give_back,
+    is_out_of_memory,
+    loader_workers,
+    prepare_process,
+)
+from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import compute_metrics
 from fgvc.methods.build import build_variant, load_checkpoint
@@ -64,13 +71,15 @@ def predict(
     """
     model.eval()
     frames: list[dict[str, Any]] = []
+    parts = 1
     loader = eval_loader(images, batch_size, workers, pin_memory=device.type == "cuda")
     with torch.inference_mode():
         for batch in batches_of(loader):
             inputs = batch.images.to(device, non_blocking=True)
             if channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            logprobs = model(inputs).logits.float().log_softmax(dim=1).cpu()
+            logits, parts = _logits(model, inputs, parts)
+            logprobs = logits.float().log_softmax(dim=1).cpu()
             top = logprobs.topk(min(TOP_CLASSES, logprobs.shape[1]), dim=1)
             own = logprobs.gather(1, batch.targets[:, None])[:, 0]
             for row, index in enumerate(batch.indices.tolist()):
@@ -84,6 +93,27 @@ def predict(
                     }
                 )
     return pd.DataFrame(frames, columns=_SCHEMA.names)
+
+
+def _logits(model: nn.Module, inputs: Tensor, parts: int) -> tuple[Tensor, int]:
+    """Logits [B, K] of a batch, given in ``parts`` or in more where memory does not suffice; and how many.
+
+    An image's prediction does not depend on its batch, but for the last bits. Raises FgvcError where not even
+    one image fits.
+    """
+    while True:
+        try:
+            return torch.cat([model(some).logits for some in inputs.chunk(parts)]), parts
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        give_back(inputs.device)  # the exception, which is gone here, kept the failed pass's memory
+        if parts >= len(inputs):
+            raise FgvcError(
+                "out of memory with a single image", cure="predict on a device with more memory: --device cpu"
+            )
+        parts *= 2
+        print(f"out of memory; from here on {-(-len(inputs) // parts)} images a pass", file=sys.stderr)
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, about: dict[str, Any]) -> None:
@@ -132,7 +162,10 @@ def evaluate_directory(
         predictions = pd.DataFrame([], columns=_SCHEMA.names)
         metrics: dict[str, Any] = {"status": "diverged", "cause": record["cause"]}
     else:
-        predictions = _predictions(project, directory, record, split, device, batch_size, say_device)
+        wanted, jobs = device or project.settings.device, project.settings.jobs_per_gpu
+        doing = f"evaluating {project.paths.shown(directory)}"
+        with leased_devices(wanted, 1, doing, jobs_per_gpu=jobs) as (lent,):
+            predictions = _predictions(project, directory, record, split, lent, batch_size, say_device)
         names = read_class_names(project, dataset)
         metrics = {"status": "ok", **compute_metrics(predictions, len(names), names)}
     write_predictions(directory / PREDICTIONS, predictions, about)
@@ -183,13 +216,12 @@ def _predictions(
     directory: Path,
     record: dict[str, Any],
     split: str,
-    wanted_device: str | None,
+    device: torch.device,
     batch_size: int | None,
     say_device: bool,
 ) -> pd.DataFrame:
     dataset, size = project.dataset(record["dataset"]), record["image_size"]
     recipe = project.variant(record["method"]).recipe_on(record["dataset"]).resolved()
-    device = choose_device(wanted_device or project.settings.device)
     prepare_process(recipe.threads)
     model = _frozen_model(project, directory, record).to(device)
     if recipe.channels_last:

@@ -96,7 +96,7 @@ def pooled_rows(tokens: Tensor, side: int = 7) -> Tensor:
 
 def mean_norm(rows: Tensor) -> Tensor:
     """Mean L2 norm of the rows [n, D], a scalar."""
-    lengths = torch.linalg.vector_norm(rows.float(), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(rows.float(), dim=1)
     return lengths.mean()
 
 
@@ -121,7 +121,8 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
 
     def prepared(rows: Tensor) -> Tensor:
         centred = rows.float() - rows.float().mean(dim=0)
-        return centred / torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+        lengths: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+        return centred / lengths
 
     x, y = prepared(x), prepared(y)
     cross, own_x, own_y = (torch.linalg.matrix_norm(m) for m in (x.T @ y, x.T @ x, y.T @ y))

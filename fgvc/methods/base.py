@@ -80,6 +80,9 @@ class Method(nn.Module):
     Options: ClassVar[type] = NoOptions
     #: True when the loss or the forward pass couples the images of a batch (see `batch_coupled`).
     couples_batch: ClassVar[bool] = False
+    #: True when they meet in the forward pass already, and not in batch norms alone. The loss may couple them
+    #: on several devices, which collect what it reads; a forward pass that does is refused there.
+    couples_forward: ClassVar[bool] = False
 
     backbone: nn.Module
     #: Whether modules in which nothing trains stay in evaluation mode during training (no dropout, no
@@ -131,7 +134,9 @@ class Method(nn.Module):
     @property
     def batch_coupled(self) -> bool:
         """Whether an image's gradient depends on the rest of its batch (which then may not be split)."""
-        return self.couples_batch or any(isinstance(m, _BatchNorm) and _trains(m) for m in self.modules())
+        if self.couples_batch or self.couples_forward:
+            return True
+        return any(isinstance(m, _BatchNorm) and norm_trains(m) for m in self.modules())
 
     def train(self, mode: bool = True) -> Self:
         """As in torch, but a batch norm whose parameters are frozen keeps its statistics, too.
@@ -140,7 +145,7 @@ class Method(nn.Module):
         """
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, _BatchNorm) and not _trains(module):
+            if isinstance(module, _BatchNorm) and not norm_trains(module):
                 module.eval()
         if mode and self.frozen_eval:
             for module in frozen_modules(self):
@@ -178,7 +183,7 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _trains(norm: _BatchNorm) -> bool:
+def norm_trains(norm: _BatchNorm) -> bool:
     """Whether a batch norm follows the images: it has parameters that train, or none at all."""
     own = list(norm.parameters(recurse=False))
     return not own or any(parameter.requires_grad for parameter in own)

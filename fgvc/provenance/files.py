@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,10 +37,38 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
         _sync_folder(target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
+    except Exception as error:
+        system = _system_error(error)
+        if system is None:
+            raise
+        raise _unwritable(target, system) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """What the system said, also where a library that writes hides it in an exception of its own."""
+    if isinstance(error, OSError):
+        return error
+    if isinstance(error, FgvcError):
+        return None
+    named = re.search(r"\(os error (\d+)\)", str(error))  # libraries in Rust: safetensors
+    if named:
+        return OSError(int(named[1]), os.strerror(int(named[1])))
+    # torch.save: the exception of the file's write() comes first, then one about its own bookkeeping.
+    inner = error.__cause__ or error.__context__
+    return inner if isinstance(error, RuntimeError) and isinstance(inner, OSError) else None
+
+
+def require_writable(folder: Path) -> None:
+    """Raise the FgvcError of a later `atomic_path` in ``folder`` now, before hours of work for its sake."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writable.", dir=folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    os.close(handle)
+    Path(name).unlink()
 
 
 def _umask() -> int:
@@ -65,7 +94,9 @@ def _unwritable(target: Path, error: OSError) -> FgvcError:
         errno.EACCES: "check the permissions of the folder",
     }
     number = error.errno or 0
-    return FgvcError(f"cannot write: {error.strerror or error}", file=target, cure=cures.get(number))
+    # Libraries add words of their own to what the system said.
+    said = os.strerror(number) if number in cures else error.strerror or error
+    return FgvcError(f"cannot write: {said}", file=target, cure=cures.get(number))
 
 
 def write_text(target: Path, text: str) -> None:

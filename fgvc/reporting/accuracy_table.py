@@ -15,6 +15,7 @@ from fgvc.evaluation.statistics import ALPHA, RESAMPLES
 from fgvc.reporting.cells import CellTable, average, rank
 from fgvc.reporting.grid_table import Entry, Grid, GridRow, Heading, Note, letter, method_headings
 from fgvc.reporting.published_cells import Beside
+from fgvc.reporting.runs import devices_of
 from fgvc.reporting.split_label import split_note
 
 METRIC_NAMES = {
@@ -54,6 +55,7 @@ def accuracy_grid(
             *_reading_notes(cells),
             *published.notes,
             *row_notes,
+            *_device_notes(project, cells, headings),
             *_trouble_notes(project, cells, headings),
         ),
         partial=f"PARTIAL: {done} of {total} cells" if done < total else None,
@@ -187,6 +189,21 @@ def _seen_by(project: Project, dataset: str, headings: tuple[Heading, ...]) -> d
         for images in seen_in_pretraining(project, dataset, heading.key):
             found.setdefault(images, []).append(heading.one_line)
     return {images: ", ".join(methods) for images, methods in found.items()}
+
+
+def _device_notes(project: Project, cells: CellTable, headings: tuple[Heading, ...]) -> list[Note]:
+    """Which runs several devices trained together, by their number."""
+    titles = {h.key: h.one_line for h in headings}
+    by_count: dict[int, list[str]] = {}
+    for run in cells.runs:
+        count = devices_of(project, run) if run.status == "ok" else 1
+        if count > 1:
+            place = f"{project.dataset(run.cell.dataset).title} / {titles[run.cell.method]}, seed {run.seed}"
+            by_count.setdefault(count, []).append(place)
+    return [
+        Note(f"Trained on {count} devices together, at the same batch size: {'; '.join(places)}.")
+        for count, places in sorted(by_count.items())
+    ]
 
 
 def _trouble_notes(project: Project, cells: CellTable, headings: tuple[Heading, ...]) -> list[Note]:

@@ -156,10 +156,20 @@ def gather(project: Project, suite_name: str, size: int, metric: Metric, decimal
 
 
 def require_runs(project: Project, cells: CellTable, target: str) -> None:
-    """Raise FgvcError when runs are missing, naming them and the command that makes ``target``."""
+    """Raise FgvcError when runs are missing, naming them and the command that makes ``target``.
+
+    Metrics that were edited come first: the workflow takes them for made, so that no target mends them.
+    """
     lacking = cells.unfinished
     if not lacking:
         return
+    contradicted = next((r for r in lacking if r.cure), None)
+    if contradicted:
+        raise FgvcError(
+            f"{contradicted.name}: {contradicted.cause}",
+            file=project.paths.shown(contradicted.directory(project)),
+            cure=contradicted.cure,
+        )
     named = ", ".join(r.name + (" (failed)" if r.status == "failed" else "") for r in lacking[:3])
     rest = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
     raise FgvcError(

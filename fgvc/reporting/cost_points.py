@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import Metric
+from fgvc.evaluation.pareto import Placed, Tradeoff, accuracy_interval, exactly, front, standings
 from fgvc.evaluation.statistics import spread
+from fgvc.provenance.digests import seed_from
 from fgvc.provenance.files import read_json
-from fgvc.reporting.cells import CellTable, average, gather, require_runs
+from fgvc.reporting.cells import CellTable, average, gather, require_runs, seed_averaged_scores
 from fgvc.reporting.grid_table import Heading, method_headings
 
 
@@ -37,11 +39,16 @@ class Point:
 
 @dataclass(frozen=True)
 class CostPoints:
-    """What the figure shows, and the headings of the methods that it cannot show, each with the reason."""
+    """What the figure shows, and the headings of the methods that it cannot show, each with the reason.
+
+    ``standings``: by method, whether another dominates it given the 95 % intervals of the accuracies (over
+    seeds, and over images where predictions are here); empty where one seed and no predictions give none.
+    """
 
     points: tuple[Point, ...]
     left_out: tuple[tuple[str, str], ...]
     cells: CellTable
+    standings: dict[str, Placed] = field(default_factory=dict)
 
     @property
     def is_partial(self) -> bool:
@@ -85,16 +92,35 @@ def cost_points(
             + "; ".join(f"{name}: {why}" for name, why in left_out[:3]),
             cure=f"snakemake --cores all -- {target}",
         )
-    return CostPoints(tuple(points), tuple(left_out), cells)
+    return CostPoints(tuple(points), tuple(left_out), cells, _standings(project, cells, points))
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
     """The methods that no other beats in both accuracy and cost, cheapest first."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.macs_g, -p.accuracy_pct)):
-        if not front or point.accuracy_pct > front[-1].accuracy_pct:
-            front.append(point)
-    return front
+    by_method = {p.method: p for p in points}
+    return [by_method[m] for m in front({p.method: (p.accuracy_pct, p.macs_g) for p in points})]
+
+
+def _standings(project: Project, cells: CellTable, points: Sequence[Point]) -> dict[str, Placed]:
+    known: dict[str, Tradeoff] = {}
+    for point in points:
+        loaded = [
+            seed_averaged_scores(project, cells.runs_of(d, point.method), cells.metric)
+            for d in cells.datasets
+        ]
+        images = [scores[1] for scores in loaded if scores is not None]
+        interval = accuracy_interval(
+            point.accuracy_pct,
+            point.std_pct,
+            len(cells.seeds),
+            images if len(images) == len(loaded) else None,
+            scale=100.0,
+            seed=seed_from("trade-off", point.method),
+        )
+        if interval is None:
+            return {}
+        known[point.method] = Tradeoff(interval, exactly(point.macs_g))
+    return standings(known)
 
 
 def _point(cells: CellTable, heading: Heading, mean: float, costs: tuple[float, float]) -> Point:

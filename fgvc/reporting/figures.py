@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from fgvc.config.project import Project
-from fgvc.config.suite import CostFigure, PublishedFigure, ThroughputFigure
+from fgvc.config.suite import CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure
 from fgvc.provenance.files import atomic_path
 from fgvc.reporting.accuracy_table import METRIC_NAMES
 from fgvc.reporting.cost_axes import (
@@ -24,6 +24,7 @@ from fgvc.reporting.cost_axes import (
     set_scales,
 )
 from fgvc.reporting.cost_points import CostPoints, cost_points
+from fgvc.reporting.critical_difference import draw_ranking, read_ranking
 from fgvc.reporting.marks import group_styles
 from fgvc.reporting.published_figure import draw_published, published_points
 from fgvc.reporting.published_table import read_published
@@ -59,6 +60,9 @@ def write_figure(
     with house_style():
         if isinstance(config, PublishedFigure):
             drawn, is_partial = _published(project, config, target, allow_missing)
+        elif isinstance(config, CriticalDifferenceFigure):
+            ranking = read_ranking(project, suite_name, config, target, allow_missing=allow_missing)
+            drawn, is_partial = draw_ranking(ranking, config), ranking.is_partial
         elif isinstance(config, ThroughputFigure):
             drawn, is_partial = _throughput(project, suite_name, config, target, allow_missing)
         else:
@@ -134,12 +138,30 @@ def house_style() -> Iterator[None]:
         yield
 
 
+def _told_standings(found: CostPoints) -> str:
+    """Which methods lie off the front beyond doubt, and of which that cannot be said."""
+    titles = [p.title for p in found.points]
+    told = ""
+    for standing, words in (
+        ("dominated", "Off it beyond doubt"),
+        ("inconclusive", "On or off it: undecided"),
+    ):
+        names = [
+            p.title if titles.count(p.title) == 1 else f"{p.title} ({p.subtitle})"
+            for p in found.points
+            if p.method in found.standings and found.standings[p.method].standing == standing
+        ]
+        told += f" {words} (95 % intervals): {', '.join(names)}." if names else ""
+    return told
+
+
 def footnote(found: CostPoints) -> list[str]:
     """The lines under the figure: what the bars are, and which methods it cannot show and why."""
     seeds, datasets = len(found.cells.seeds), len(found.cells.datasets)
     what = "" if datasets == 1 else " of the average over datasets"
     bars = f"Error bars: standard deviation over {seeds} seeds{what}."
     text = (bars if seeds > 1 else "One seed, so no error bars.") + " Dashed: Pareto front."
+    text += _told_standings(found)
     if found.left_out:
         text += " Not drawn: " + "; ".join(f"{name} ({why})" for name, why in found.left_out) + "."
     return textwrap.wrap(("PARTIAL. " if found.is_partial else "") + text, FOOTNOTE_WIDTH)

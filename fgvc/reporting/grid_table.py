@@ -127,6 +127,13 @@ def method_headings(project: Project, methods: Iterable[str]) -> tuple[Heading, 
     )
 
 
+def short_titles(headings: Iterable[Heading]) -> dict[str, str]:
+    """Titles of methods, by key: with the backbone only where another method has the same title."""
+    known = list(headings)
+    titles = [h.title for h in known]
+    return {h.key: h.title if titles.count(h.title) == 1 else h.one_line for h in known}
+
+
 def heading_lines(title: str, backbone: str) -> tuple[str, str]:
     """Method and backbone, or one of them where it says the other too, up to spelling (ViT, ``ViT-B/16``)."""
     bare_title, bare_backbone = (re.sub(r"[^a-z0-9]", "", text.casefold()) for text in (title, backbone))

@@ -12,6 +12,7 @@ from typing import Any
 from fgvc.config.project import Project
 from fgvc.config.suite import (
     AccuracyTable,
+    ComparisonsTable,
     CostTable,
     DatasetsTable,
     PublishedTable,
@@ -21,6 +22,7 @@ from fgvc.config.suite import (
 from fgvc.provenance.files import write_text
 from fgvc.reporting import (
     accuracy_table,
+    comparisons_table,
     cost_table,
     datasets_table,
     published_table,
@@ -69,6 +71,8 @@ def read_table(
             accuracy_table.accuracy_csv(project, cells, published),
         )
     target = project.paths.shown(_with_suffix(project.paths.table(suite_path, table), ".tex"))
+    if isinstance(config, ComparisonsTable):
+        return _read_comparisons(project, suite_name, table, config, None if allow_missing else target)
     if isinstance(config, PublishedTable):
         shown = published_table.read_published(project, config, target, allow_missing=allow_missing)
         return Contents(
@@ -95,6 +99,18 @@ def read_table(
         size_table.size_grid(project, suite_name, table, config, records),
         size_table.tidy_records(records),
         size_table.size_csv(records),
+    )
+
+
+def _read_comparisons(
+    project: Project, suite_name: str, table: str, config: ComparisonsTable, target: str | None
+) -> Contents:
+    """Pairs of methods; with a ``target``, every run and its predictions must be there."""
+    compared = comparisons_table.read_comparisons(project, suite_name, config, target)
+    return Contents(
+        comparisons_table.comparisons_grid(project, table, config, compared),
+        comparisons_table.tidy_records(compared),
+        comparisons_table.comparisons_csv(compared),
     )
 
 

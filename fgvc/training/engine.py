@@ -18,8 +18,12 @@ from torch import Tensor, nn
 
 from fgvc.config.recipe import Recipe
 from fgvc.data.loading import Batch
+from fgvc.device import give_back, is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
+from fgvc.provenance.stopping import StopRequest
+from fgvc.training.distributed import Peers
+from fgvc.training.memory import MicroBatches, shared_out_of_memory, too_large
 from fgvc.training.optimization import (
     Schedule,
     classification_loss,
@@ -33,6 +37,16 @@ from fgvc.training.resume import ResumeState
 
 #: Steps between two checks that the loss is finite (each check waits for the device).
 FINITE_CHECK_STEPS = 50
+
+
+@dataclass
+class Pass:
+    """What one forward and backward pass tells: ``share`` of a micro-batch's images, its loss terms."""
+
+    share: float
+    terms: dict[str, Tensor]
+    correct: Tensor
+    images: int
 
 
 @dataclass
@@ -50,13 +64,15 @@ class Epoch:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), dtype=dtype, device=device))
 
-    def add(self, terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
-        self.loss += terms["total"].detach()
-        for name, value in terms.items():
-            if name != "total":
-                self.terms[name] = self.terms.get(name, torch.zeros_like(self.loss)) + value.detach()
-        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
-        self.images += len(labels)
+    def add(self, micro_batch: list[Pass]) -> None:
+        for done in micro_batch:
+            self.loss += done.share * done.terms["total"]
+            for name, value in done.terms.items():
+                if name != "total":
+                    so_far = self.terms.get(name, torch.zeros_like(self.loss))
+                    self.terms[name] = so_far + done.share * value
+            self.correct += done.correct
+            self.images += done.images
         self.batches += 1
 
     def means(self) -> tuple[float, float]:
@@ -92,6 +108,7 @@ class Trainer:
     Args:
         model: on ``device`` already, with what trains marked.
         batches_per_epoch: micro-batches; ``accumulate`` of them make a step.
+        peers: the processes that train this run, of which this is one.
     """
 
     def __init__(
@@ -104,8 +121,10 @@ class Trainer:
         num_classes: int,
         batches_per_epoch: int,
         device: torch.device,
+        peers: Peers | None = None,
     ) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
+        self.peers = peers or Peers()
         self.accumulate = min(recipe.accumulate, batches_per_epoch)
         self.steps_per_epoch = batches_per_epoch // self.accumulate
         self.total_steps = recipe.epochs * self.steps_per_epoch
@@ -118,8 +137,13 @@ class Trainer:
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.epoch = Epoch.new(device)
-        #: Set from a signal handler; the loop ends after the step under way.
-        self.stop_requested = False
+        self.memory = MicroBatches()
+        #: Asked between steps; one that nobody listens with by default.
+        self.stop = StopRequest(environment={})
+        #: On how many devices the run was trained: (steps done before, devices) where it began or changed.
+        self.devices: list[tuple[int, int]] = [(0, self.peers.count)]
+        #: The step's micro-batches done so far.
+        self._done: list[list[Pass]] = []
 
     # --- state ------------------------------------------------------------------------------------
     def state(self) -> dict[str, Any]:
@@ -130,6 +154,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "history": self.history,
+            "devices": self.devices,
             "epoch": {
                 "loss": self.epoch.loss,
                 "correct": self.epoch.correct,
@@ -137,6 +162,7 @@ class Trainer:
                 "images": self.epoch.images,
                 "batches": self.epoch.batches,
             },
+            "memory": self.memory.state(),
         }
 
     def load_state(self, step: int, state: dict[str, Any]) -> None:
@@ -147,6 +173,9 @@ class Trainer:
         if self.ema:
             self.ema.load_state_dict(state["ema"])
         self.history = state["history"]
+        self.devices = state["devices"]
+        if self.devices[-1][1] != self.peers.count:
+            self.devices.append((step, self.peers.count))
         sums = state["epoch"]
         self.epoch = Epoch(
             sums["loss"].to(self.device),
@@ -155,6 +184,7 @@ class Trainer:
             sums["images"],
             sums["batches"],
         )
+        self.memory = MicroBatches(**state["memory"])
 
     @property
     def first_batch(self) -> int:
@@ -170,15 +200,18 @@ class Trainer:
     def train(
         self, batches: Iterator[Batch], resume: ResumeState, progress: TrainingProgress, save_every_s: float
     ) -> Outcome:
-        """Take every remaining step. State is saved at least every ``save_every_s`` seconds.
+        """Take every remaining step. State is saved every ``save_every_s`` seconds and when stopped.
 
-        Raises FgvcError when an image cannot be decoded.
+        Raises FgvcError when an image cannot be decoded, or memory does not suffice whatever is done.
         """
         self.model.train()
-        saved = time.monotonic()
-        while self.step < self.total_steps and not self.stop_requested:
-            self.schedule.set(self.step)
-            images = self._one_step(batches)
+        if self.peers.count > 1:
+            self.memory.join(self.step + 1, self.peers.images(0))
+        saved, saved_step = time.monotonic(), self.step
+        while self.step < self.total_steps and not self.peers.any(self.stop.is_due()):
+            with self.stop.timing("step"):
+                self.schedule.set(self.step)
+                images = self._one_step(batches, progress)
             self.step += 1
             epoch = math.ceil(self.step / self.steps_per_epoch)
             ends_epoch = self.step % self.steps_per_epoch == 0
@@ -190,26 +223,75 @@ class Trainer:
             progress.step(epoch, self.step, images, self.epoch.means)
             if ends_epoch:
                 self._end_epoch(epoch, progress)
-            if time.monotonic() - saved >= save_every_s and self.step < self.total_steps:
-                resume.save(self.step, self.state())
-                saved = time.monotonic()
-        if self.stop_requested:
+            due = time.monotonic() - saved >= save_every_s or self.stop.should_save()
+            if due and self.step < self.total_steps:
+                self._save(resume)
+                saved, saved_step = time.monotonic(), self.step
+        if self.peers.any(self.stop.is_due()):
+            if saved_step < self.step:
+                self._save(resume)
             return Outcome("stopped", self.history, self.step)
         if not all(parameter.isfinite().all() for parameter in self.final_model().parameters()):
             cause = f"the weights are not finite after the last step ({self.step})"
             return Outcome("diverged", self.history, self.step, cause)
         return Outcome("ok", self.history, self.step)
 
-    def _one_step(self, batches: Iterator[Batch]) -> int:
+    def _save(self, resume: ResumeState) -> None:
+        if not self.peers.is_first:
+            return  # it has the same state
+        with self.stop.timing("save"):
+            resume.save(self.step, self.state())
+
+    def _one_step(self, batches: Iterator[Batch], progress: TrainingProgress) -> int:
         """Forward and backward over the micro-batches of one step, then one update. Returns its images."""
-        images_seen = 0
+        taken: list[Batch] = []
+        while not self._gradients(batches, taken):
+            # Some gradients of the step are there and some are not: it begins anew, with the same pictures.
+            self._forget_step()
+            size = self.memory.halve(self.model, self.step + 1, len(taken[0].targets))
+            progress.say(f"out of memory at step {self.step + 1}; from here on {size} images a pass")
+        try:
+            self._update()
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise too_large(self.step + 1) from error
+            raise
+        for micro_batch in self._done:
+            self.epoch.add(micro_batch)
+        self._done = []
+        return sum(self.peers.images(len(batch.targets)) for batch in taken)
+
+    def _gradients(self, batches: Iterator[Batch], taken: list[Batch]) -> bool:
+        """Accumulate the gradients of one step. False where memory did not suffice.
+
+        Args:
+            taken: the step's batches so far; those that it lacks are taken and added.
+        """
         for micro in range(self.accumulate):
+            if micro == len(taken):
+                try:
+                    taken.append(next(batches))
+                except StopIteration:  # the sampler and the step count disagree: a defect, no user's mistake
+                    raise RuntimeError(
+                        f"the loader ended at step {self.step} of {self.total_steps}"
+                    ) from None
             try:
-                batch = next(batches)
-            except StopIteration:  # the sampler and the step count disagree: a defect, not a user's mistake
-                raise RuntimeError(f"the loader ended at step {self.step} of {self.total_steps}") from None
-            images_seen += len(batch.targets)
-            self._accumulate(batch, micro)
+                self._accumulate(taken[micro], micro)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.peers.count > 1:
+                    raise shared_out_of_memory(self.step + 1, self.peers.count) from error
+                return False
+        return True
+
+    def _forget_step(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self._done = []
+        give_back(self.device)
+
+    def _update(self) -> None:
+        self.peers.sum_gradients(self.model)
         self.scaler.unscale_(self.optimizer)
         if self.recipe.clip_grad_norm is not None:
             trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -219,29 +301,47 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             self.ema.update(self.model, step=self.step)
-        return images_seen
 
     def _accumulate(self, batch: Batch, micro: int) -> None:
+        """Forward and backward over one micro-batch, in as many passes as memory asks for."""
         images = batch.images.to(self.device, non_blocking=True)
         labels = batch.targets.to(self.device, non_blocking=True)
         if self.recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        seed_step(self.seed, self.step, micro)
+        parts = self.memory.parts
+        # As a recipe with batches of that size and more of them a step would be seeded.
+        seed_step(self.seed, self.step, micro * parts)
         targets = labels
         if self.mixing is not None:
             images, targets = mix(self.mixing, images, labels)
             labels = labels[: len(images)]
+        passes: list[Pass] = []
+        chunks = zip(images.chunk(parts), targets.chunk(parts), labels.chunk(parts), strict=True)
+        for part, (some_images, some_targets, some_labels) in enumerate(chunks):
+            if part:
+                seed_step(self.seed, self.step, micro * parts + part)
+            share = len(some_images) / len(images)
+            passes.append(self._one_pass(some_images, some_targets, some_labels, share))
+        self._done.append(passes)
+
+    def _one_pass(self, images: Tensor, targets: Tensor, labels: Tensor, share: float) -> Pass:
+        """One forward and backward pass; ``share`` is that of its images in the micro-batch."""
         with autocast(self.device, self.recipe):
-            output = self.model(images)
+            with self.peers.draws():
+                output = self.model(images)
+            output, targets, labels = self.peers.whole(output, targets, labels)
             terms = self.model.loss(output, targets)
-        self.scaler.scale(terms["total"] / self.accumulate).backward()  # type: ignore[no-untyped-call]
-        self.epoch.add(terms, output.logits, labels)
+        scaled = self.scaler.scale(terms["total"] * share / self.accumulate)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        correct = (output.logits.detach().argmax(dim=1) == labels).sum()
+        return Pass(share, {name: value.detach() for name, value in terms.items()}, correct, len(labels))
 
     def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:
         row = self.epoch.row(epoch, self.optimizer.param_groups[0]["lr"])
         self.history.append(row)
         progress.epoch(epoch, self.step, row["train_loss"], row["train_top1_pct"])
         self.epoch = Epoch.new(self.device)
+        self.peers.check_same(self.model, f"after epoch {epoch}")
 
 
 def autocast(device: torch.device, recipe: Recipe) -> torch.autocast:

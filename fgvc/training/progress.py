@@ -122,3 +122,19 @@ class TrainingProgress:
             temporary.replace(self.record)
         except OSError:
             pass
+
+
+class NoProgress(TrainingProgress):
+    """Says and keeps nothing: of several processes of a run, one speaks for all."""
+
+    def __init__(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def step(self, epoch: int, step: int, images: int, loss: Callable[[], tuple[float, float]]) -> None:
+        pass
+
+    def epoch(self, epoch: int, step: int, loss: float, top1_pct: float) -> None:
+        pass

@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -18,9 +17,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch.utils.data import DataLoader
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
+from fgvc.config.stages import source_digest
 from fgvc.data.images import hash_files
 from fgvc.data.loading import EpochBatches, ImageSet, batches_of, train_loader
 from fgvc.data.progress import quiet
@@ -33,17 +34,21 @@ from fgvc.device import (
     peak_device_memory_mib,
     prepare_process,
 )
+from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
 from fgvc.methods.build import build_variant
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.durations import duration_text
-from fgvc.provenance.files import atomic_path, write_json, write_text
+from fgvc.provenance.files import atomic_path, require_writable, write_json, write_text
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.provenance.machine import code_identity, host, package_versions, peak_memory_mib
+from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
+from fgvc.training.distributed import Peers, synchronised
 from fgvc.training.engine import Outcome, Trainer, autocast
-from fgvc.training.progress import TrainingProgress
+from fgvc.training.launch import launch
+from fgvc.training.progress import NoProgress, TrainingProgress
 from fgvc.training.resume import ResumeState
 from fgvc.training.spec import RunSpec
 
@@ -71,14 +76,24 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def train_run(spec: RunSpec, *, device: str | None = None, files: list[str] | None = None) -> RunResult:
+def train_run(
+    spec: RunSpec,
+    *,
+    device: str | None = None,
+    devices: int = 1,
+    files: list[str] | None = None,
+    stop: StopRequest | None = None,
+) -> RunResult:
     """Make the results of ``spec``, or find them already made.
 
     Args:
         device: overrides the settings' device.
+        devices: how many of them share each batch; on a CPU, processes.
         files: further files of a finished run that must be found too (a search's metrics).
+        stop: asked between steps.
 
-    Raises FgvcError for everything that a user can mend; a diverged run is no error (its status says so).
+    Raises FgvcError for everything that a user can mend, and StoppedError, with the state saved, when
+    ``stop`` says so; a diverged run is no error (its status says so).
     """
     wanted = RUN_FILES + (files or [])
     state = spec.state_directory
@@ -90,10 +105,18 @@ def train_run(spec: RunSpec, *, device: str | None = None, files: list[str] | No
         found = _already_there(spec, wanted, store)
         if found:
             return found
-        chosen = choose_device(device or spec.project.settings.device)
-        autocast(chosen, spec.recipe)  # refuses a precision that the device does not have
+        settings = spec.project.settings
+        kind = device or settings.device
+        autocast(choose_device(kind), spec.recipe)  # refuses a precision that the device does not have
         _check_inputs(spec)
-        return _train(spec, store, chosen)
+        require_writable(spec.directory)
+        doing = f"training {spec.label}"
+        stop = stop or StopRequest(environment={})
+        with leased_devices(kind, devices, doing, jobs_per_gpu=settings.jobs_per_gpu) as chosen:
+            if devices == 1:
+                return _train(spec, store, chosen[0], Peers(), stop)
+            result: RunResult = launch(_train, (spec, store), chosen, settings.device_timeout_s, stop)
+            return result
 
 
 def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunResult | None:
@@ -105,15 +128,27 @@ def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunR
                 spec.sha256,
                 file_sha256(spec.directory / MODEL),
             ):
-                say(f"(cached) {spec.label} is there already")
+                say(f"(cached) {spec.label} is there already{_made_otherwise(record)}")
+                ResumeState(store.folder, spec.sha256).clear()  # where the disk was full, or a kill came late
                 return RunResult("found", record["status"], record)
     drop_foreign_evaluation(spec.directory, spec.sha256)
     if store.restore(wanted, spec.directory):
         store.restore(EVALUATION_FILES, spec.directory)  # where it was evaluated, too
         record = json.loads(record_path.read_text(encoding="utf-8"))
-        say(f"(cached) {spec.label} was trained before with this very recipe; its files are back")
+        say(
+            f"(cached) {spec.label} was trained before with this very recipe; its files are back"
+            f"{_made_otherwise(record)}"
+        )
         return RunResult("restored", record["status"], record)
     return None
+
+
+def _made_otherwise(record: dict[str, Any]) -> str:
+    """Words on packages that a finished run was made with and that are here in another version."""
+    here, then = package_versions(), record.get("packages", {})
+    changed = [name for name in ("torch", "timm") if then.get(name) != here[name]]
+    other = [f"{name} {then.get(name)}, here {here[name]}" for name in changed]
+    return f" (made with {'; '.join(other)})" if other else ""
 
 
 def _check_inputs(spec: RunSpec) -> None:
@@ -144,10 +179,15 @@ def _check_inputs(spec: RunSpec) -> None:
             raise damage(spec.project, spec.dataset, [], changed)
 
 
-def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult:
+def _train(
+    spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers, stop: StopRequest
+) -> RunResult:
     recipe, started = spec.recipe, time.monotonic()
     prepare_process(recipe.threads)
-    say(f"{spec.label}: training on {describe_device(device)['name']}, {recipe.threads} torch thread(s)")
+    if peers.is_first:
+        times = f"{peers.count} × " if peers.count > 1 else ""
+        name = describe_device(device)["name"]
+        say(f"{spec.label}: training on {times}{name}, {recipe.threads} torch thread(s)")
     torch.manual_seed(spec.seed)
     model = build_variant(
         spec.project,
@@ -156,7 +196,10 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
         spec.num_classes,
         with_weights=True,
         dataset=spec.dataset,
-    ).to(device)
+    )
+    if peers.count > 1:
+        model = synchronised(model, device)
+    model = model.to(device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = spec.mean_std()
@@ -172,45 +215,77 @@ def _train(spec: RunSpec, store: ResultStore, device: torch.device) -> RunResult
         num_classes=spec.num_classes,
         batches_per_epoch=batches.batches_per_epoch,
         device=device,
+        peers=peers,
     )
-    resume = ResumeState(store.folder, spec.sha256)
+    resume = ResumeState(store.folder, spec.sha256, _software())
     previous = resume.load()
+    if resume.refused and peers.is_first:
+        say(f"{resume.refused}: the run begins anew")
     if previous:
         trainer.load_state(*previous)
-        say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
+        if peers.is_first:
+            say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
     batches.first_batch = trainer.first_batch
-    _cache_if_it_fits(images, spec)
-    workers = loader_workers(spec.project.settings.loader_workers, device)
+    shared = peers.share(batches, mixes=trainer.mixing is not None)
+    _cache_if_it_fits(images, spec, peers.count)
+    workers = loader_workers(spec.project.settings.loader_workers, device, peers.count)
+    loader = train_loader(images, shared, workers, pin_memory=device.type == "cuda")
+    peers.check_same(model, f"at step {trainer.step}")
+    trainer.stop = stop
+    if not peers.is_first:
+        return _follow(trainer, loader, resume)
     progress = TrainingProgress(
         spec.label, recipe.epochs, trainer.total_steps, trainer.step, spec.state_directory / "progress.json"
     )
-    loader = train_loader(images, batches, workers, pin_memory=device.type == "cuda")
-    try:
-        with stop_signals(trainer) as received:
+    with stop.deferred():
+        try:
             outcome = trainer.train(
                 batches_of(loader), resume, progress, spec.project.settings.checkpoint_interval_s
             )
-            if outcome.status == "stopped":
-                resume.save(trainer.step, trainer.state())
-                say(
-                    f"stopped at step {trainer.step} of {trainer.total_steps}; "
-                    "the same command goes on from here"
-                )
-                raise SystemExit(128 + received[0])
-    finally:
-        progress.close()
-    record = _record(spec, trainer, outcome, device, progress, time.monotonic() - started, previous)
-    _publish(spec, trainer, outcome, record)
-    store.keep([spec.directory / name for name in RUN_FILES])
-    resume.clear()
+        finally:
+            progress.close()
+        if outcome.status == "stopped":
+            raise stop.error(f"at step {trainer.step} of {trainer.total_steps}")
+        # A request that comes now waits for the files, which are quickly written.
+        record = _record(spec, trainer, outcome, device, progress, time.monotonic() - started, previous)
+        _publish(spec, trainer, outcome, record)
+        store.keep([spec.directory / name for name in RUN_FILES])
+        resume.clear()
     say(f"{spec.label}: {outcome.status} in {duration_text(record['duration_s'])}")
     return RunResult("resumed" if previous else "trained", outcome.status, record)
 
 
-def _cache_if_it_fits(images: ImageSet, spec: RunSpec) -> None:
+def _follow(trainer: Trainer, loader: DataLoader[Any], resume: ResumeState) -> RunResult:
+    """Take every step beside the first process, which writes all that is written."""
+    with trainer.stop.deferred():
+        outcome = trainer.train(batches_of(loader), resume, NoProgress(), save_every_s=math.inf)
+        if outcome.status == "stopped":
+            raise trainer.stop.error(f"at step {trainer.step} of {trainer.total_steps}")
+        _peaks(trainer)
+    return RunResult("trained", outcome.status, {})
+
+
+def _peaks(trainer: Trainer) -> dict[str, float | None]:
+    """The most memory that a process of the run took."""
+    return {
+        "peak_memory_mib": trainer.peers.largest(peak_memory_mib()),
+        "peak_device_memory_mib": trainer.peers.largest(peak_device_memory_mib(trainer.device)),
+    }
+
+
+def _software() -> dict[str, str | None]:
+    """What a half-trained state depends on besides the run's identity."""
+    versions = package_versions()
+    return {
+        **{name: versions[name] for name in ("torch", "torchvision", "timm", "numpy", "pillow")},
+        "the code of training": source_digest("train")[:12],
+    }
+
+
+def _cache_if_it_fits(images: ImageSet, spec: RunSpec, processes: int) -> None:
     """Keep prepared images in memory where they fit; this also decodes every one before the first step."""
     size, settings = images.cache_bytes(), spec.project.settings
-    if size is not None and size <= settings.image_cache_gib * 2**30:
+    if size is not None and size * processes <= settings.image_cache_gib * 2**30:
         images.fill_cache(threads=max(1, min(4, os.cpu_count() or 1)))
 
 
@@ -273,12 +348,14 @@ def _record(
         "packages": package_versions(),
         "host": host(),
         "device": describe_device(device),
+        "devices": trainer.peers.count,
+        "devices_from_step": [list(since) for since in trainer.devices],
         "threads": torch.get_num_threads(),
         "duration_s": round(duration_s, 1),
         "resumed_from_step": previous[0] if previous else None,
+        "out_of_memory": trainer.memory.record(),
         "images_per_s": round(progress.images_per_s(), 2),
-        "peak_memory_mib": peak_memory_mib(),
-        "peak_device_memory_mib": peak_device_memory_mib(device),
+        **_peaks(trainer),
     }
 
 
@@ -301,26 +378,3 @@ def recorded_failure(state_directory: Path, label: str) -> Iterator[None]:
             write_json(path, {"error": (problem.splitlines() or [""])[0], "run": label})
         raise
     path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def stop_signals(trainer: Trainer) -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM ask the trainer to stop; gives the list of those received.
-
-    Python would turn the signal into KeyboardInterrupt, which arrives between two instructions: possibly in
-    the middle of a step, whose half-done update must not be saved. So the trainer looks between steps.
-    """
-    received: list[int] = []
-
-    def remember(number: int, _frame: object) -> None:
-        if received:  # a second signal: stop at once, the state of the last save remains
-            raise KeyboardInterrupt
-        received.append(number)
-        trainer.stop_requested = True
-
-    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

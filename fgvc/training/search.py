@@ -10,6 +10,7 @@ from fgvc.config.project import Project
 from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, evaluate_directory
 from fgvc.provenance.files import read_json, write_json
+from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
 from fgvc.training.run import HISTORY, MODEL, RECORD, RunResult, recorded_failure, train_run
 from fgvc.training.spec import RunSpec
@@ -20,7 +21,9 @@ SEARCH_FILES = [HISTORY, RECORD, *EVALUATION_FILES]
 RULE = "highest val top-1; among equals the lowest val NLL, then the smallest learning rate"
 
 
-def run_candidate(spec: RunSpec, device: str | None = None) -> RunResult:
+def run_candidate(
+    spec: RunSpec, device: str | None = None, devices: int = 1, stop: StopRequest | None = None
+) -> RunResult:
     """Train on ``train``, evaluate on ``val``, and let the weights go.
 
     Raises FgvcError when ``spec`` is no search, or as `train_run`.
@@ -36,7 +39,9 @@ def run_candidate(spec: RunSpec, device: str | None = None) -> RunResult:
         metrics = read_json(directory / EVALUATION_FILES[1])
         if record["run_sha256"] == spec.sha256 == metrics["run_sha256"]:
             return RunResult("found", record["status"], record)
-    result = train_run(spec, device=device)
+    result = train_run(spec, device=device, devices=devices, stop=stop)
+    if stop and stop.is_due():
+        raise stop.error("after training")
     trained_here = result.how in ("trained", "resumed")  # then the device is said already
     evaluate_directory(spec.project, directory, "val", device=device, say_device=not trained_here)
     if not spec.project.settings.keep_sweep_weights:

@@ -23,6 +23,7 @@ from fgvc.config.project import Project
 from fgvc.provenance.durations import duration_text
 from fgvc.workflow.estimate import Estimate
 from fgvc.workflow.jobs import Job, JobKind, suite_jobs
+from fgvc.workflow.messages import was_stopped
 from fgvc.workflow.targets import Asked
 
 #: Words for rules whose names are not verbs.
@@ -32,6 +33,8 @@ _WORDS = {
     "fetch": "fetch",
     "stats": "measure",
     "audit_data": "audit",
+    "audit_published": "audit published numbers",
+    "audit_suite": "audit",
     "weights": "fetch weights",
 }
 
@@ -85,6 +88,13 @@ class JobView:
         kind, about = self.key
         return Job(cast(JobKind, kind), about, Path(), w.get("dataset"), w.get("method"), size)
 
+    def was_stopped(self, project: Project) -> bool:
+        """Whether its log says that it was asked to stop."""
+        try:
+            return was_stopped((project.root / self.log).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return False
+
     def look(self, project: Project) -> None:
         """Read how far the job is."""
         folder = self.state_directory(project)
@@ -116,7 +126,7 @@ class Display:
     total: int = 0
     done: int = 0
     running: dict[int, JobView] = field(default_factory=dict)
-    failed: int = 0
+    failed: set[int] = field(default_factory=set)
     cores: int = 1
     stopping: bool = False
 
@@ -152,6 +162,9 @@ class Display:
     def start(self, job_id: int, job: JobView) -> None:
         with self._lock:
             self.running[job_id] = job
+            if job_id in self.failed:
+                self.failed.discard(job_id)
+                self.say(f"trying again: {job.label}")
             if job.rule != "all":
                 self.estimate.start(job.job)
 
@@ -173,10 +186,13 @@ class Display:
             label = job.label if job else rule
             if job is not None:
                 self.estimate.finished(job.key, None)
-            if self.stopping:
+            if self.stopping or (job is not None and job.was_stopped(self.project)):
                 self.say(f"stopped {label}")
                 return
-            self.failed += 1
+            if job and job.log and not (self.project.root / job.log).is_file():
+                self.say(f"not run: {label}")  # of a group on a cluster, of which another job failed
+                return
+            self.failed.add(job_id)
             log = f"; its log: {job.log}" if job and job.log else ""
             self.say(f"FAILED {label}{log}; the others go on")
 
@@ -200,7 +216,7 @@ class Display:
             left = self._left_text()
             lines = [f"  {job.line()}" for job in self.running.values() if job.rule != "all"]
             head = f"job {self.done + 1} of {self.total}" if self.done < self.total else f"{self.total} jobs"
-            failed = f", {self.failed} failed" if self.failed else ""
+            failed = f", {len(self.failed)} failed" if self.failed else ""
             whole = [f"{head}{failed}{left}", *lines]
         # Room for the ^C that the terminal itself writes at the end: it must not begin a new line.
         room = self.console.width - 4

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 from fgvc.config.grid import rate_searches
 from fgvc.config.project import Project
 from fgvc.config.suite import quoted_by
-from fgvc.errors import FgvcError, one_line
-from fgvc.provenance.files import read_json, write_json
+from fgvc.errors import FgvcError
+from fgvc.provenance.files import read_json
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.tracking import job_records
+from fgvc.workflow.cluster import cancel_orphans
+from fgvc.workflow.job_errors import JobError, failed_jobs, job_errors, log_text
 from fgvc.workflow.messages import ENDING, STOPPING
 from fgvc.workflow.rules import Rules
 from fgvc.workflow.session import SESSION
 from fgvc.workflow.targets import Asked, asked_of, check, other_targets
 
 if TYPE_CHECKING:
-    from fgvc.reporting.summary import FailedJob
+    pass
 
 # The driver's lock is held until the process ends; the kernel frees it, also after a kill.
 _held = contextlib.ExitStack()
@@ -37,10 +39,10 @@ def begin(workflow: Any) -> Rules:
     """Open the project for the Snakefile, whose ``workflow`` this is, and check what is asked for.
 
     Raises FgvcError when this folder is no project, nothing makes a target, or a file of ``params/`` that a
-    target depends on is wrong.
+    target depends on is wrong, and where Snakemake cannot work in the folder.
     """
     folder, snakefile_folder = Path.cwd(), Path(workflow.basedir).resolve()
-    targets = _command_line_targets(sys.argv)
+    targets = _command_line_targets(sys.argv) if workflow.is_main_process else ()
     if not (folder / "params" / "config.yaml").is_file():
         here = folder == snakefile_folder
         raise FgvcError(
@@ -48,12 +50,32 @@ def begin(workflow: Any) -> Rules:
             file=folder,
             cure="git checkout -- params" if here else f"change into {snakefile_folder} and run it there",
         )
+    if {"{", "}"} & set(str(snakefile_folder)):
+        raise FgvcError(
+            "Snakemake takes braces in a folder's name for wildcards",
+            file=snakefile_folder,
+            cure="rename the folder; any other character may be in it",
+        )
     SESSION.project, SESSION.targets, SESSION.bin = Project(folder), targets, _prefix(folder)
     _use_own_verbs(folder)
+    # A cluster's warning goes to every process of a job; the verbs answer it, and Snakemake reports them.
+    with contextlib.suppress(ValueError):  # used from Python, outside of the main thread
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if not workflow.is_main_process:  # a job on a cluster node: its driver has checked everything
+        return Rules(SESSION.project)
+    _collect_rarely()
     rules = checked_rules(SESSION.project, targets)
-    if workflow.is_main_process:
-        job_records.restore(SESSION.project)
+    job_records.restore(SESSION.project)
     return rules
+
+
+def _collect_rarely() -> None:
+    """Let the garbage collector leave the graph of jobs alone: all of it lives to the end.
+
+    Looking through it again and again takes a quarter of the time of a dry run of thousands of jobs.
+    """
+    gc.freeze()
+    gc.set_threshold(500_000, 50, 1000)
 
 
 def checked_rules(project: Project, targets: Sequence[str]) -> Rules:
@@ -123,14 +145,16 @@ def _use_own_verbs(folder: Path) -> None:
     os.environ["FGVC_PROJECT"] = str(folder)
 
 
-def on_start(rules: Rules) -> None:
-    """Refuse to drive a project that another living Snakemake is driving."""
+def on_start(rules: Rules, workflow: Any) -> None:
+    """Refuse to drive a project that another living Snakemake is driving; clear away what a dead one left."""
     from snakemake.exceptions import WorkflowError
 
     try:
         _held.enter_context(exclusive_lock(rules.project.paths.state("driver.lock"), "a run of the workflow"))
     except FgvcError as error:
         raise WorkflowError(str(error)) from None
+    if type(workflow.executor_settings).__module__ == "snakemake_executor_plugin_slurm":
+        cancel_orphans(rules.project.root, lambda line: _print([line]))
 
 
 def on_success(rules: Rules) -> None:
@@ -184,17 +208,30 @@ def on_error(rules: Rules, logs: Iterable[str]) -> None:
 
     _end_display()
     project = rules.project
-    log = "\n".join(_text(Path(log)) for log in logs)
-    errors = list(_job_errors(project, log))
+    log = "\n".join(log_text(Path(log)) for log in logs)
+    errors = list(job_errors(project, log))
+    asked = STOPPING in log or ENDING in log
     # A job that was stopped says so itself; Snakemake's own words may come after its log was read here.
-    stopped = STOPPING in log or ENDING in log or any(error.was_stopped for error in errors)
-    failures = failed_jobs(project, errors, stopped)
+    stopped = [error for error in errors if error.was_stopped]
+    failures = failed_jobs(project, errors, asked or any(error.was_interrupted for error in stopped))
     if failures:
         _print_partial_tables(project)
-    if failures or not stopped:
+    if failures or not (asked or stopped):
         _print(failure_report(project, failures))
-    if stopped:
-        _print(["stopped on request; the same command goes on from here, and nothing finished is repeated"])
+    if asked or stopped:
+        _print(_stopped_report(stopped, asked))
+
+
+def _stopped_report(stopped: Sequence[JobError], asked: bool) -> Iterator[str]:
+    """What was stopped, by whom, and that nothing of it failed.
+
+    Args:
+        asked: the user ended the run, and its jobs with it.
+    """
+    for job in [] if asked else stopped:
+        yield f"  {job.rule} {job.output}: {job.last_line}"
+    who = "on request" if asked or not stopped else "by a signal or a deadline"
+    yield f"stopped {who}; the same command goes on from here, and nothing finished is repeated"
 
 
 def _print_partial_tables(project: Project) -> None:
@@ -218,91 +255,6 @@ def _end_display() -> None:
         time.sleep(0.01)
     if SESSION.display is not None:
         SESSION.display.close()
-
-
-@dataclass(frozen=True)
-class _JobError:
-    """A job that Snakemake's log calls failed: its rule, first output, log file and what stands in that."""
-
-    rule: str
-    output: str
-    log: str
-    text: str
-
-    @property
-    def was_stopped(self) -> bool:
-        """Whether it ended with the words of a job that a signal stopped: of a training, or of any verb."""
-        last = ["", *_lines(self.text)][-1]
-        return re.fullmatch(r"stopped at step \d+ of \d+; .*|interrupted", last) is not None
-
-
-def _job_errors(project: Project, snakemake_log: str) -> Iterator[_JobError]:
-    for block in re.split(r"^Error in rule ", snakemake_log, flags=re.M)[1:]:
-        log = _field(block, "log").removesuffix(" (check log file(s) for error details)")
-        output = _field(block, "output").split(", ")[0]
-        if output:
-            yield _JobError(block.partition(":")[0], output, log, _text(project.root / log))
-
-
-def failed_jobs(project: Project, errors: Iterable[_JobError], stopped: bool) -> list[FailedJob]:
-    """The failed jobs, each once, with the last error line of its own log.
-
-    Args:
-        stopped: the user ended the run, so that a job without an error of its own was stopped, not failed.
-    """
-    from fgvc.reporting.summary import FailedJob
-
-    found: dict[str, FailedJob] = {}
-    for job in errors:
-        said = own_error_line(job.text)
-        if stopped and not said:
-            continue
-        error = one_line(said or _without_error(job.text))
-        command = f"{SESSION.bin}snakemake --cores 1 -- {job.output}"
-        found[job.output] = FailedJob(job.rule, job.output, error, job.log, command)
-        _leave_failure(project, job.output, error, job.log)
-    return list(found.values())
-
-
-def _leave_failure(project: Project, output: str, error: str, log: str) -> None:
-    """A run that was killed could not say so itself; its cell in the table should."""
-    path = project.root / output
-    folders = [project.root / "results" / name for name in ("runs", "sweeps")]
-    if any(path.is_relative_to(folder) for folder in folders) and path.name != "lr.json":
-        failure = project.paths.state_dir(path.parent) / "failure.json"
-        if not failure.is_file():
-            write_json(failure, {"error": error, "log": log, "run": output})
-
-
-def own_error_line(text: str) -> str | None:
-    """The line of a job's log that says what went wrong, if one does."""
-    lines = _lines(text)
-    errors = [line for line in lines if line.startswith("error: ")]
-    if errors:
-        return errors[-1].removeprefix("error: ")
-    return lines[-1] if lines and re.match(r"[A-Za-z_.]*(Error|Exception)\b", lines[-1]) else None
-
-
-def _without_error(text: str) -> str:
-    lines = _lines(text)
-    last = f"; its log ends with: {lines[-1]}" if lines else ""
-    return f"the job ended without an error message (killed, or out of memory?){last}"
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _field(block: str, name: str) -> str:
-    match = re.search(rf"^    {name}: (.*)$", block, flags=re.M)
-    return match.group(1).strip() if match else ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    except OSError:
-        return ""
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -29,6 +29,13 @@ _ROUTINE = (
     "Error in rule",
 )
 
+#: Routine of every run on a cluster; `squeue` and the list of failures name the jobs.
+_CLUSTER_ROUTINE = re.compile(
+    r"SLURM run ID: |Job \S+ has been submitted with SLURM jobid |Trying to restart job |"
+    r"(No SLURM account given|Unable to guess SLURM account|No account was given|Guessed SLURM account)|"
+    r"Cleaning up SLURM log files |Provided remote nodes: |Falling back to 'sacct'|'sacct' unavailable"
+)
+
 #: Said better by the display and by the closing list of failures. The warning is about files that a trainer
 #: made which outlived its killed driver.
 _SAID_BETTER = (
@@ -41,6 +48,15 @@ _SAID_BETTER = (
 #: Snakemake's words for Ctrl-C, and for a request (SIGTERM) to end after the running jobs.
 STOPPING = "Terminating processes on user request"
 ENDING = "Will exit after finishing currently running jobs"
+
+#: The last line of a job that was asked to stop (`fgvc.provenance.stopping`): it is no failed job.
+_STOPPED = re.compile(r"stopped (.+ )?by .+; the same command .+|interrupted")
+
+
+def was_stopped(log: str) -> bool:
+    """Whether the text of a job's log ends with the words of a verb that was asked to stop."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return bool(lines) and _STOPPED.fullmatch(lines[-1]) is not None
 
 
 def tamed(text: str) -> str:
@@ -57,4 +73,6 @@ def tamed(text: str) -> str:
 
 def is_routine(text: str) -> bool:
     """Whether a message may be left out: it tells nothing, or something else tells it better."""
-    return not text.strip() or text.startswith(_ROUTINE) or any(words in text for words in _SAID_BETTER)
+    if not text.strip() or text.startswith(_ROUTINE) or _CLUSTER_ROUTINE.match(text):
+        return True
+    return any(words in text for words in _SAID_BETTER)

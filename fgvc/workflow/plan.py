@@ -63,7 +63,7 @@ def make_plan(project: Project, suite_name: str) -> Plan:
         counts = plan.jobs.setdefault(job.kind, {"to_do": 0, "done": 0})
         counts["done" if job.is_done else "to_do"] += 1
     remaining = [job for job in jobs if not job.is_done]
-    costs = _Costs(project, remaining)
+    costs = Costs(project, remaining)
     for job in remaining:
         if job.kind in TRAINING:
             _add_training(project, plan, job, costs)
@@ -74,7 +74,7 @@ def make_plan(project: Project, suite_name: str) -> Plan:
     return plan
 
 
-class _Costs:
+class Costs:
     """By variant and size: MACs of an image's forward passes in training, and bytes of a checkpoint; from the
     cost record, else counted now and kept.
 
@@ -134,32 +134,41 @@ def _from_record(record: dict[str, Any]) -> dict[str, float]:
     return {"training_macs": macs, "checkpoint_bytes": record["checkpoint_mib"] * 2**20}
 
 
-def _add_training(project: Project, plan: Plan, job: Job, costs: _Costs) -> None:
-    assert job.method and job.size and job.dataset
-    recipe = project.variant(job.method).recipe_on(job.dataset)
-    rows = expected_rows(project, job.dataset, "train" if job.kind == "search" else "train_val")
-    if rows is None:
-        plan.uncounted.append(job.dataset)
+def _add_training(project: Project, plan: Plan, job: Job, costs: Costs) -> None:
+    images = images_of(project, job)
+    if images is None:
+        plan.uncounted.append(str(job.dataset))
         return
-    images = recipe.epochs * rows
     plan.train_images += images
-    on_gpu = recipe.precision != "fp32"
-    measured = costs.speeds.get((job.method, job.size))
-    if measured:
-        seconds = images / measured
-        plan.basis.append("speeds of earlier runs here")
-    else:
-        speed = ASSUMED_GPU_MACS_PER_S if on_gpu else ASSUMED_CPU_MACS_PER_S * recipe.threads
-        seconds = images * STEP_IN_FORWARD_PASSES * costs.of(job)["training_macs"] / speed
-        plan.basis.append(
-            f"{speed / 1e12:g} TMAC/s on a GPU (assumed)"
-            if on_gpu
-            else f"{speed / 1e9:g} GMAC/s a CPU job (assumed)"
-        )
-    if on_gpu:
+    seconds, basis = training_seconds(project, job, costs, images)
+    plan.basis.append(basis)
+    recipe = project.variant(str(job.method)).recipe_on(str(job.dataset))
+    if recipe.precision != "fp32":
         plan.gpu_hours += seconds / 3600
     else:
         plan.cpu_hours += seconds / 3600 * recipe.threads
+
+
+def images_of(project: Project, job: Job) -> int | None:
+    """Images that a training job trains on, epoch after epoch; None while nobody knows the split's size."""
+    assert job.method and job.dataset
+    rows = expected_rows(project, job.dataset, "train" if job.kind == "search" else "train_val")
+    return None if rows is None else rows * project.variant(job.method).recipe_on(job.dataset).epochs
+
+
+def training_seconds(project: Project, job: Job, costs: Costs, images: int) -> tuple[float, str]:
+    """About how long a training job takes on ``images`` images, in seconds, and how that is known."""
+    assert job.method and job.size and job.dataset
+    measured = costs.speeds.get((job.method, job.size))
+    if measured:
+        return images / measured, "speeds of earlier runs here"
+    recipe = project.variant(job.method).recipe_on(job.dataset)
+    on_gpu = recipe.precision != "fp32"
+    speed = ASSUMED_GPU_MACS_PER_S if on_gpu else ASSUMED_CPU_MACS_PER_S * recipe.threads
+    seconds = images * STEP_IN_FORWARD_PASSES * costs.of(job)["training_macs"] / speed
+    if on_gpu:
+        return seconds, f"{speed / 1e12:g} TMAC/s on a GPU (assumed)"
+    return seconds, f"{speed / 1e9:g} GMAC/s a CPU job (assumed)"
 
 
 def _add_downloads(project: Project, plan: Plan, jobs: list[Job]) -> None:
@@ -182,7 +191,7 @@ def _add_downloads(project: Project, plan: Plan, jobs: list[Job]) -> None:
                     plan.download_unknown.append(job.label)
 
 
-def _add_disk(plan: Plan, jobs: list[Job], costs: _Costs) -> None:
+def _add_disk(plan: Plan, jobs: list[Job], costs: Costs) -> None:
     """Archives beside their contents, one checkpoint a run, and the largest resume state."""
     checkpoints = [costs.of(job)["checkpoint_bytes"] for job in jobs if job.kind == "train"]
     plan.disk_gb = 2 * plan.download_gb + sum(checkpoints) / 1e9

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from fgvc.config.audit_facts import audit_costs, read_claims, read_statements
 from fgvc.config.grid import Cell, RateSearch, cells, counted, rate_search
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
@@ -20,7 +22,9 @@ from fgvc.config.project import Project
 from fgvc.config.stages import version
 from fgvc.config.suite import (
     AccuracyTable,
+    ComparisonsTable,
     CostTable,
+    CriticalDifferenceFigure,
     DatasetsTable,
     PublishedFigure,
     PublishedTable,
@@ -56,10 +60,20 @@ class Rules:
         return Paths(Path())
 
     @cached_property
-    def gpus_per_training(self) -> int:
-        """GPUs that a training or evaluation job asks for here."""
+    def gpus_per_evaluation(self) -> int:
+        """GPUs that an evaluation or a measurement asks for here: one, or none."""
         wanted = self.project.settings.device
         return int(wanted == "cuda" or (wanted == "auto" and has_gpu()))
+
+    @cached_property
+    def gpus_per_training(self) -> int:
+        """GPUs that a training job asks for here."""
+        return self.gpus_per_evaluation * self.project.settings.gpus_per_training
+
+    @cached_property
+    def devices_per_training(self) -> int:
+        """Devices that share the batches of a training job: its GPUs, or one CPU."""
+        return max(1, self.gpus_per_training)
 
     # --- data -------------------------------------------------------------------------------------
     def dataset_sha256(self, dataset: str) -> str:
@@ -89,8 +103,10 @@ class Rules:
             records.append(self.paths.weights_record(weights))
         return [str(record) for record in records]
 
-    def recipe_sha256(self, dataset: str, method: str) -> str:
-        return recipe_sha256(self.project, dataset, method)
+    @cached_property
+    def recipe_sha256(self) -> Callable[[str, str], str]:
+        """Digest of the recipe of a dataset and a method: taken once, asked for by each seed and rate."""
+        return cache(partial(recipe_sha256, self.project))
 
     def threads(self, dataset: str, method: str) -> int:
         return self.project.variant(method).recipe_on(dataset).threads
@@ -155,7 +171,7 @@ class Rules:
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
-        if isinstance(table, AccuracyTable | VersusTable):
+        if isinstance(table, AccuracyTable | ComparisonsTable | VersusTable):
             return self.metrics_of(suite, table.image_size)
         if isinstance(table, DatasetsTable | SelectionTable):
             return []
@@ -170,6 +186,8 @@ class Rules:
         figure = self.project.figure(name)
         if isinstance(figure, PublishedFigure):
             return self.published_costs(figure)
+        if isinstance(figure, CriticalDifferenceFigure):
+            return self.metrics_of(suite, figure.image_size)
         if isinstance(figure, ThroughputFigure):
             return self.metrics_of(suite, figure.image_size) + self.throughputs_of(suite, figure)
         return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
@@ -178,6 +196,35 @@ class Rules:
         """Cost records of the methods of a published table that are here; nothing of it is trained."""
         printed = self.project.published_accuracies(shown.published)
         return [str(self.paths.cost(*ids)) for ids in printed.costs(shown.image_size)]
+
+    # --- audits -----------------------------------------------------------------------------------
+    def audit_published_inputs(self) -> list[str]:
+        """Cost records alone: nothing is fetched, nothing is trained."""
+        return [str(self.paths.cost(*ids)) for ids in audit_costs(self.project)]
+
+    def audit_published_sha256(self) -> str:
+        """Digest of all that the audit reads of ``params/``."""
+        project = self.project
+        read: list[Any] = [
+            [project.published(name).model_dump(mode="json") for name in project.names("published")],
+            [project.dataset(name).model_dump(mode="json") for name in project.names("dataset")],
+            read_claims(project).model_dump(mode="json"),
+            read_statements(project).model_dump(mode="json"),
+            version("findings"),
+        ]
+        return value_sha256(read)
+
+    def audit_suite_inputs(self, suite: str) -> list[str]:
+        """Runs, costs and tables of a suite; tables of the default suite stand at the short path."""
+        listed = self.project.suite(suite)
+        folder = None if suite == self.project.settings.default_suite else suite
+        runs = [metrics for size in listed.image_sizes for metrics in self.metrics_of(suite, size)]
+        runs += [cost for size in listed.image_sizes for cost in self.costs_of(suite, size)]
+        return runs + [f"{self.paths.table(folder, name)}.csv" for name in listed.tables]
+
+    def audit_suite_sha256(self, suite: str) -> str:
+        listed = self.project.suite(suite)
+        return value_sha256([listed.model_dump(mode="json"), version("findings")])
 
     def tracked_inputs(self, suite: str | None) -> list[str]:
         """Every record of a suite, of its data, runs and costs, and its tables and figures."""

@@ -18,6 +18,13 @@ from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 #: Folders below results/ that are not suites.
 RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "throughput", "tables", "figures", "audit")
 
+#: The audit that is of no suite, and what an audit is written as.
+PUBLISHED_AUDIT = "published"
+AUDIT_SUFFIXES = ("html", "md", "json")
+_AUDITS_TEXT = (
+    "files there: results/audit/data/DATASET.md, results/audit/published.html, results/audit/SUITE.html"
+)
+
 #: What `fgvc track` gave to DVC of a suite.
 _TRACKED = re.compile(r"results/(?:([a-z0-9_]+)/)?tracked\.json")
 
@@ -110,7 +117,7 @@ def check(rules: Rules, targets: Iterable[str]) -> None:
     """
     project = rules.project
     for name in project.names("suite"):
-        if name in RESERVED:
+        if name in (*RESERVED, PUBLISHED_AUDIT):
             raise FgvcError(
                 f"a suite cannot be called '{name}': results/{name}/ holds something else",
                 file=project.paths.shown(project.file("suite", name)),
@@ -197,11 +204,27 @@ def _check_data(project: Project, parts: tuple[str, ...]) -> None:
 
 
 def _check_audit(project: Project, parts: tuple[str, ...]) -> None:
+    if len(parts) == 3:
+        stem = PurePosixPath(parts[2]).stem
+        if stem != PUBLISHED_AUDIT:
+            _audited_suite(project, stem)
+        _one_of(parts[2], [f"{stem}.{suffix}" for suffix in AUDIT_SUFFIXES])
+        return
     if len(parts) != 4 or parts[2] != "data":
-        raise _nothing_makes("/".join(parts), cure="files there: results/audit/data/DATASET.md (and .json)")
+        raise _nothing_makes("/".join(parts), cure=_AUDITS_TEXT)
     stem = PurePosixPath(parts[3]).stem
     _known_dataset(project, stem)
     _one_of(parts[3], [f"{stem}.md", f"{stem}.json"])
+
+
+def _audited_suite(project: Project, name: str) -> None:
+    """The suite of an audit; its other audit is a possible meaning, too."""
+    known = [PUBLISHED_AUDIT, *project.names("suite")]
+    if name not in known and name in project.names("dataset"):
+        raise _nothing_makes(f"results/audit/{name}", f"results/audit/data/{name}.md", _AUDITS_TEXT)
+    if name not in known:
+        raise UnknownNameError("audit", name, known, listing="fgvc list suites")
+    project.suite(name)
 
 
 def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:

@@ -283,7 +283,8 @@ class Trap:
         return Path.touch, (self.canary,)
 
 
-def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
+def test_f11_no_foreign_checkpoint_can_run_code(tmp_path: Path) -> None:
+    """A checkpoint of another code base with code in its pickle is refused, and nothing in it runs."""
     path, canary = tmp_path / "bad.pth", tmp_path / "canary"
     torch.save({"config": argparse.Namespace(hidden=Trap(canary)), "model": upstream_state()}, path)
     with pytest.raises(FgvcError, match="cannot be read safely"):

@@ -25,6 +25,7 @@ COPY = [
     "weights/resnet101.a1h_in1k",
     "tables/sota_224",
     "tables/hw_stats",
+    "tables/comparisons_224",
     "tables/costs",
     "tables/published_sota_224",
     "tables/sota_224_vs_published",

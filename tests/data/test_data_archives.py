@@ -105,9 +105,11 @@ def test_a_missing_or_double_anchor(
         (b"", "neither a tar nor a zip"),
     ],
 )
-def test_hostile_and_broken_archives_are_refused(
+def test_f09_hostile_archives_are_refused(
     box: Callable[[bytes], Path], tmp_path: Path, data: bytes, says: str
 ) -> None:
+    """An archive with absolute paths, .., links, devices, a name given twice or a cut end is refused, and
+    nothing appears outside its folder."""
     archive = box(data)
     with pytest.raises(FgvcError, match=says) as caught:
         unpack(archive, tmp_path / "into" / "out")
@@ -126,7 +128,11 @@ def test_hostile_and_broken_archives_are_refused(
         (Limits(members=1), "more than 1 members"),
     ],
 )
-def test_growth_has_limits(box: Callable[[bytes], Path], tmp_path: Path, limits: Limits, says: str) -> None:
+def test_f09_growth_has_limits(
+    box: Callable[[bytes], Path], tmp_path: Path, limits: Limits, says: str
+) -> None:
+    """An archive that unpacks to more bytes than declared, to more than a hundred times its size or to too
+    many files is stopped on the way."""
     bomb = zip_of({"a": bytes(4 << 20), "b": b"x"})
     with pytest.raises(FgvcError, match=says):
         unpack(box(bomb), tmp_path / "out", limits=limits)
@@ -190,9 +196,10 @@ def test_a_name_that_no_disk_takes_is_an_error(box: Callable[[bytes], Path], tmp
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
-def test_a_header_that_would_fill_the_memory_is_refused(
+def test_f09_a_header_that_would_fill_the_memory(
     box: Callable[[bytes], Path], tmp_path: Path, kind: bytes
 ) -> None:
+    """An archive with a header of gigabytes is refused before it is read into memory."""
     header = tarfile.TarInfo("long")
     header.type, header.size = kind, 8 << 30
     with pytest.raises(FgvcError, match="a header of 8589934592 bytes"):

@@ -150,7 +150,9 @@ def test_pictures_of_one_colour_are_not_compared(own: Own) -> None:
     assert found["pairs"] == 0 and found["not_compared"] == 3
 
 
-def test_every_unusual_file_is_listed_with_what_the_loader_does(own: Own) -> None:
+def test_f08_every_unusual_picture_is_listed(own: Own) -> None:
+    """Every picture that decodes in an unusual way (CMYK, 16 bits, EXIF orientation, transparency, several
+    frames) is in the audit of pictures, with what the loader makes of it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     own.put("train/ant/cmyk.jpg", encoded(scene(70).convert("CMYK"), "JPEG"))

@@ -31,7 +31,8 @@ def seen(data: bytes) -> tuple[np.ndarray, list[str]]:
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_of_16_bit_grey_the_upper_byte_is_kept(form: str) -> None:
+def test_f08_16_bit_grey_keeps_its_upper_byte(form: str) -> None:
+    """A grey picture of 16 bits is used with the upper 8, and the audit of pictures names it."""
     pixels, unusual = seen(encoded(Image.fromarray(RAMP), form))
     assert unusual == ["16_bit", "grey"]
     assert (pixels == (RAMP >> 8)[..., None]).all()
@@ -56,13 +57,15 @@ def png16(rgb: np.ndarray) -> bytes:
     )
 
 
-def test_of_16_bit_colour_the_upper_byte_is_kept() -> None:
+def test_f08_16_bit_colour_keeps_its_upper_byte() -> None:
+    """A colour picture of 16 bits is used with the upper 8, and the audit of pictures names it."""
     deep = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=2)
     pixels, unusual = seen(png16(deep))
     assert unusual == ["16_bit"] and (pixels == deep >> 8).all()
 
 
-def test_cmyk_is_converted_by_formula() -> None:
+def test_f08_cmyk_is_converted_by_formula() -> None:
+    """A CMYK picture is converted to RGB by formula, and the audit of pictures names it."""
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 128, 51))
     pixels, unusual = seen(encoded(cmyk, "TIFF"))
     assert unusual == ["cmyk"]
@@ -91,7 +94,9 @@ def test_transparency_is_dropped_and_not_blended(alpha: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_the_exif_orientation_is_not_applied(orientation: int) -> None:
+def test_f08_the_exif_orientation_is_not_applied(orientation: int) -> None:
+    """A picture with an EXIF orientation is used as stored, as in the code bases compared, and the audit of
+    pictures names it."""
     image = Image.new("RGB", (16, 8), RED)
     image.paste(BLUE, (0, 0, 8, 8))
     exif = Image.Exif()
@@ -127,9 +132,11 @@ def test_samples_of_32_bits_are_refused(tmp_path: Path, kind: type) -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP"])
 @pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2], lambda d: d[:-40], lambda _: b""])
-def test_a_truncated_file_is_refused_by_its_name(
+def test_f08_a_truncated_picture_is_refused_by_its_name(
     tmp_path: Path, form: str, damage: Callable[[bytes], bytes]
 ) -> None:
+    """A picture that is cut off anywhere, or empty, is an error that names the file; it is never filled up
+    with grey and never replaced by another."""
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = damage(encoded(Image.fromarray(noise), form))
     path = tmp_path / "cut"

@@ -133,8 +133,9 @@ def test_a_web_page_is_no_archive(online: Online, server: Server, page: bytes, s
     assert len(server.asked) == 1  # a page is an answer: asking again does not help
 
 
-def test_a_web_page_does_not_destroy_what_was_fetched(online: Online, server: Server) -> None:
-    """The quota ran out between two parts."""
+def test_f14_a_login_page_does_not_destroy_what_was_fetched(online: Online, server: Server) -> None:
+    """A web page in place of the rest of a file (a login, a quota) does not destroy the part that is
+    there."""
     server.behave = lambda handler: handler.send(QUOTA, kind="text/html")
     toy = online()
     put_part(toy, DATA[:HALF])
@@ -159,7 +160,8 @@ def test_the_words_of_a_server_stay_on_one_line(online: Online, server: Server) 
 # --- wrong files ----------------------------------------------------------------------------------------
 
 
-def test_a_wrong_digest_names_both_and_the_next_source_is_asked(online: Online, server: Server) -> None:
+def test_f14_a_wrong_digest_names_both(online: Online, server: Server) -> None:
+    """A file with another digest is not used: both digests are named and the next source is asked."""
     wrong = DATA[:-1] + b"!"
     server.behave = lambda h: h.send(DATA if h.path == "/right.tar" else wrong)
     right = server.url.replace("/toy.tar", "/right.tar")

@@ -251,7 +251,8 @@ def test_other_classes_in_the_yaml_make_a_new_index(toy: Toy) -> None:
     assert {e.class_id for e in read_index(toy.project, "toy").images if "/cow/" in e.path} == {0}
 
 
-def test_only_one_fetch_of_a_dataset_at_a_time(toy: Toy) -> None:
+def test_f20_one_fetch_of_a_dataset_at_a_time(toy: Toy) -> None:
+    """A second fetch of the same dataset is refused with pid and host of the first."""
     lock = exclusive_lock(toy.project.paths.state("data", "toy.lock"), "fetching 'toy'")
     with lock, pytest.raises(LockHeldError, match=f"process {os.getpid()}"):
         toy.fetch()

@@ -31,7 +31,8 @@ def read(tmp_path: Path, text: str | bytes, classes: int = 2, how: ListFormat | 
         GOOD.replace("dir\n", "dir,more\n").replace("jpg\n", "jpg,x\n"),
     ],
 )
-def test_harmless_differences_are_tolerated(tmp_path: Path, text: str) -> None:
+def test_f10_byte_order_marks_and_line_ends_do_no_harm(tmp_path: Path, text: str) -> None:
+    """A list with a byte-order mark, CRLF or CR line ends, blank lines or further columns means the same."""
     assert read(tmp_path, text) == [(0, "a/1.jpg"), (1, "b/2.jpg")]
 
 
@@ -59,7 +60,9 @@ def test_harmless_differences_are_tolerated(tmp_path: Path, text: str) -> None:
         ("0", "column"),
     ],
 )
-def test_hostile_rows_are_errors_with_their_line(tmp_path: Path, row: str, says: str) -> None:
+def test_f10_hostile_rows_are_errors_with_their_line(tmp_path: Path, row: str, says: str) -> None:
+    """A list with an absolute path, .., a NUL, an image given twice or a class that does not exist is refused
+    with file and line."""
     with pytest.raises(FgvcError) as caught:
         read(tmp_path, f"{GOOD}{row}\n")
     assert says in str(caught.value)

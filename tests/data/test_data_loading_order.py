@@ -114,9 +114,9 @@ def test_starting_later_gives_the_tail(first: int) -> None:
 
 
 @pytest.mark.parametrize("augmentation", ["weak", "medium", "strong"])
-def test_pictures_do_not_depend_on_workers_cache_or_where_one_starts(
-    folder: Path, augmentation: Augmentation
-) -> None:
+def test_f22_pictures_do_not_depend_on_workers(folder: Path, augmentation: Augmentation) -> None:
+    """Order and augmentation of every picture are the same with 0, 1 or 2 loader workers, with or without the
+    cache, and from whichever step one starts."""
     whole = run(images(folder, augmentation))
     assert same(whole, run(images(folder, augmentation), workers=1))
     assert same(whole, run(images(folder, augmentation), workers=2))

@@ -44,7 +44,9 @@ def test_a_bad_file_in_the_mirror_is_passed_over(online: Callable[..., Toy], ser
     assert toy.archive.read_bytes() == DATA[:-1]
 
 
-def test_a_broken_connection_is_resumed(online: Callable[..., Toy], server: Server) -> None:
+def test_f14_a_broken_connection_is_resumed(online: Callable[..., Toy], server: Server) -> None:
+    """A connection that breaks is resumed where it broke."""
+
     def breaks_once(handler: Handler) -> None:
         if handler.headers.get("Range"):
             handler.send_range(DATA)
@@ -100,7 +102,8 @@ def test_a_server_without_ranges_starts_over(online: Callable[..., Toy], server:
     assert server.ranges == ["bytes=1000-"]
 
 
-def test_a_wrong_join_is_noticed_and_started_over(online: Callable[..., Toy], server: Server) -> None:
+def test_f14_two_halves_that_do_not_fit_are_noticed(online: Callable[..., Toy], server: Server) -> None:
+    """A resumed download whose halves are of different files is noticed by its digest and started over."""
     server.behave = lambda handler: handler.send_range(DATA)
     toy = online()
     put_part(toy, b"x" * 1000)
@@ -181,9 +184,11 @@ def silence(handler: Handler) -> None:
         "drip",
     ],
 )
-def test_what_cannot_be_had_says_why_and_what_to_do(
+def test_f14_lying_servers_are_told_and_left(
     online: Callable[..., Toy], server: Server, behave: Callable[[Handler], None], says: str
 ) -> None:
+    """A server that sends a web page, another file, too much, too little, nothing, drop by drop or no HTTP is
+    left within bounded time; the error says what it did and how to get the file by hand."""
     server.behave = behave
     toy = online()
     begin = time.monotonic()

@@ -84,7 +84,9 @@ def test_a_file_that_has_another_length_now_is_started_over(online: Online, serv
     assert server.ranges == [None, f"bytes={HALF}-", None]
 
 
-def test_a_server_that_sends_the_wrong_part_is_not_believed(online: Online, server: Server) -> None:
+def test_f14_a_server_that_lies_about_ranges_is_not_believed(online: Online, server: Server) -> None:
+    """A server that sends another part than was asked for is not believed; the download starts over."""
+
     def wrong(handler: Handler) -> None:
         handler.answer(206, DATA[:100], Content_Range=f"bytes 0-99/{len(DATA)}")
 
@@ -244,15 +246,17 @@ def stops_in_the_middle(handler: Handler) -> None:
 
 
 @pytest.mark.parametrize("behave", [endless_head, stops_in_the_middle])
-def test_a_server_that_stalls_is_left(online: Online, server: Server, behave: Behaviour) -> None:
+def test_f14_a_server_that_stalls_is_left(online: Online, server: Server, behave: Behaviour) -> None:
+    """A server that stops in the middle or never ends its headers is left after the timeout, and the next try
+    goes on."""
     server.in_turn(behave, rest())
     begin = time.monotonic()
     assert get(online(settings={"network_timeout_s": 0.3})).outcome == "fetched"
     assert time.monotonic() - begin < 3
 
 
-def test_a_file_without_a_length_ends_at_the_stated_size(online: Online, server: Server) -> None:
-    """It might go on for ever."""
+def test_f14_a_download_without_end_is_cut(online: Online, server: Server) -> None:
+    """A download that goes on for ever is ended at the size that is known."""
 
     def endless(handler: Handler) -> None:
         handler.send_response(200)

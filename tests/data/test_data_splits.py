@@ -158,7 +158,9 @@ ALL = [(c, f"{n}/{i}.jpg") for c, n in enumerate(CLASSES) for i in range(4)]
 TEST = [(c, f"{n}/4.jpg") for c, n in enumerate(CLASSES)]
 
 
-def test_overlap_is_an_error(make_toy: Callable[..., Toy]) -> None:
+def test_f10_an_image_in_two_parts_is_an_error(make_toy: Callable[..., Toy]) -> None:
+    """An image that is in train and in test, or in any two parts that must be apart, is an error that names
+    it."""
     with pytest.raises(FgvcError, match=r"1 image\(s\) are in train_val and in test: img/ant/3\.jpg"):
         split(make_toy(bad_lists(test=[*TEST, (0, "ant/3.jpg")])))
 
@@ -219,7 +221,8 @@ def test_before_the_fetch(toy: Toy) -> None:
     assert "fgvc data fetch toy" in str(caught.value)
 
 
-def test_a_prepared_list_that_was_tampered_with(toy: Toy) -> None:
+def test_f10_a_prepared_list_cannot_leave_the_dataset(toy: Toy) -> None:
+    """A prepared list to which a path outside the dataset was added is refused with file and line."""
     split(toy)
     path = toy.project.paths.split_list("toy", "test")
     path.write_text(path.read_text() + "0,../../secret.jpg\n")

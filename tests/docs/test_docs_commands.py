@@ -32,6 +32,10 @@ INSTEAD = {
         "cd ../another-clone && dvc pull && snakemake -n -- results/splits/typefaces/split.json",
         "of the default suite, only the dataset is made here",
     ),
+    "snakemake --cores 2 -- results/audit/published.html": (
+        "snakemake -n -q -- results/audit/published.html && fgvc audit published --write",
+        "counts eight models; tests/workflow runs the rule on a smaller project",
+    ),
     "fgvc pretrain": ("fgvc pretrain --help", "needs Debian's font packages and half an hour"),
     "fgvc pretrain --faces-limit 10 --renders 6 --epochs 2 --output results/try": (
         "fgvc pretrain --help",

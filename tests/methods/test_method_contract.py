@@ -22,6 +22,7 @@ from fgvc.errors import FgvcError
 from fgvc.methods import Method, MethodOutput, registered
 from fgvc.methods.build import load_checkpoint
 from fgvc.training.optimization import classification_loss
+from fgvc.training.shared_draws import SharedDraws
 
 CLASSES, BATCH = 5, 4
 
@@ -42,6 +43,12 @@ class Case:
 
 #: Class → where it is tested. Give a class one line for each kind of backbone that it behaves otherwise on.
 BACKBONES: dict[str, list[Case]] = {
+    "adapter": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"kind": "convpass", "activation": "quickgelu", "scale": 0.1}),
+        Case("test_vit2", options={"path": "pfeiffer", "up_init": "zeros"}),
+        Case("test_vit3", options={"kind": "convpass", "where": ["mlp"], "conv_init": "identity"}),
+    ],
     "cal": [
         Case("test_resnet", options={"num_attentions": 4}, moving=frozenset({"centers.center"})),
         Case(
@@ -65,6 +72,15 @@ BACKBONES: dict[str, list[Case]] = {
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
+    ],
+    "ila": [
+        Case("vit_pico_patch16_224", options={"ds_blocks": [1]}),
+        Case("test_vit", options={"ds_blocks": [0], "adapter": "adapter", "same_blocks": "rest"}),
+        Case("test_vit3", options={"ds_blocks": [1], "adapter": "convpass", "norm": "layer"}),
+    ],
+    "lora": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"targets": ["q", "k", "v"], "rank": 2}),
     ],
     "transfg": [
         Case("vit_pico_patch16_224"),
@@ -294,6 +310,33 @@ def test_batch_coupled_says_the_truth(subject: tuple[str, Case], frozen: bool) -
             scale += gradient.square().sum().item()
     is_coupled = (difference / scale) ** 0.5 > 1e-6
     assert model.batch_coupled == is_coupled
+
+
+def test_an_image_sees_the_same_beside_any_others(subject: tuple[str, Case]) -> None:
+    """What the loss reads of an image is the same on one device and on several, which share a batch.
+
+    Rows of several looks stand look by look. Batch norms, which GPUs synchronise, are frozen here.
+    """
+    model = build(subject, gcn_dropout=0.1) if subject[0] == "simtrans" else build(subject)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.requires_grad_(False)
+    model.double().train()
+    images = pictures(subject[1].size).double()
+    torch.manual_seed(3)
+    together = rows_of(model(images))
+    for own in ([0, 3], [1, 2]):
+        torch.manual_seed(3)
+        with SharedDraws(BATCH, own):
+            apart = rows_of(model(images[own]))
+        assert model.couples_forward or all(
+            torch.allclose(apart[name], rows.unflatten(0, (-1, BATCH))[:, own].flatten(0, 1), atol=1e-12)
+            for name, rows in together.items()
+        )
+
+
+def rows_of(output: MethodOutput) -> dict[str, Tensor]:
+    return {"logits": output.logits, **output.aux_logits, **output.embeddings}
 
 
 # --- state and options ----------------------------------------------------------------------------

@@ -182,3 +182,27 @@ def test_bytes_do_not_depend_on_day_process_or_settings(full_bench, tmp_path: Pa
     pdf = first[0]
     assert b"CreationDate" not in pdf and b"/FontFile2" in pdf and b"/Type3" not in pdf
     assert b"matplotlib" not in first[1].lower()
+
+
+def test_the_footnote_tells_who_is_off_the_front_and_who_may_be(full_bench: Any) -> None:
+    """Costs rise from method to method: a worse one is off the front, one that is hardly better may be."""
+    bench = full_bench({"cheap": 0.7, "bad": 0.4, "close": 0.705, "best": 0.95}, seeds=[1, 2, 3])
+    found = cost_points(bench.project, "quick", 64, "top1_pct", "x.pdf")
+    assert {m: p.standing for m, p in found.standings.items()} == {
+        "cheap": "not_dominated",
+        "bad": "dominated",
+        "close": "inconclusive",
+        "best": "not_dominated",
+    }
+    text = " ".join(figures.footnote(found))
+    assert "Off it beyond doubt (95 % intervals): BAD." in text
+    assert "On or off it: undecided (95 % intervals): CLOSE." in text
+
+
+def test_without_intervals_nothing_is_said_about_the_front(bench: BenchT) -> None:
+    bench.dataset("birds")
+    bench.method("m")
+    bench.cost("m", 4.0, 1.0)
+    bench.metrics("birds", "m", 1, status="ok", top1_pct=90.0)
+    bench.suite(["birds"], ["m"], [1])
+    assert cost_points(bench.project, "quick", 64, "top1_pct", "x.pdf").standings == {}

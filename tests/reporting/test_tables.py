@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fgvc.config.identity import recipe_sha256
 from fgvc.errors import FgvcError
 from fgvc.reporting.summary import write_partial_tables
 from fgvc.reporting.tables import read_table, remove_partial_tables, show_table, write_table
@@ -48,6 +49,22 @@ def test_ties_are_both_bold_and_the_next_is_second(bench: BenchT) -> None:
         bench.metrics("birds", method, 1, status="ok", top1_pct=value)
     bench.suite(["birds"], ["a", "b", "c"], [1])
     assert body(table_text(bench, ".md"))["Birds"] == ["**90.00**", "**90.00**", "<u>80.00</u>"]
+
+
+def test_runs_of_several_devices_are_named(full_bench) -> None:
+    bench = full_bench({"a": 0.9, "b": 0.5, "c": 0.4}, seeds=[1, 2])
+    before = table_text(bench, ".md")
+    for method, seed, since in (("a", 1, [[0, 2]]), ("b", 2, [[0, 1], [7, 4], [9, 1]]), ("c", 1, [[0, 1]])):
+        folder = bench.run_dir("birds", method, seed)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps(metrics | {"run_sha256": "r"}))
+        recipe = recipe_sha256(bench.project, "birds", method)
+        card = {"run_sha256": "r", "recipe_sha256": recipe, "devices_from_step": since}
+        (folder / "run.json").write_text(json.dumps(card))
+    text = table_text(bench, ".md")
+    assert "on 2 devices together, at the same batch size: Birds / A (ViT-Pico), seed 1." in text
+    assert "on 4 devices together, at the same batch size: Birds / B (ViT-Pico), seed 2." in text
+    assert "devices" not in before and body(text) == body(before)
 
 
 def test_tidy_csv(full_bench) -> None:

@@ -48,10 +48,10 @@ def test_half_precision_on_a_cpu_is_refused_before_anything_is_read(
 
 @pytest.mark.parametrize("method", ["plain", "everything"])
 @pytest.mark.parametrize("how", ["shorter", "same size", "missing"])
-def test_a_corrupt_image_is_found_before_the_first_epoch(
+def test_f08_a_damaged_picture_is_found_before_the_first_epoch(
     project: Project, monkeypatch: pytest.MonkeyPatch, method: str, how: str
 ) -> None:
-    """Also where images are not cached, as under strong augmentation."""
+    """A picture that was damaged after it was fetched is named before the first epoch."""
     image = project.paths.data_dir("tiny") / "train/bee/3.png"
     data = image.read_bytes()
     image.unlink()
@@ -84,7 +84,8 @@ def test_a_class_that_is_missing_from_the_split_is_found(project: Project) -> No
     assert "results/splits/tiny/train_val.csv" in text
 
 
-def test_a_list_that_was_edited_is_refused(project: Project) -> None:
+def test_f10_an_edited_list_is_not_trained_on(project: Project) -> None:
+    """A prepared list that was edited is not trained on: its digest is no longer the one of split.json."""
     path = project.paths.split_list("tiny", "train_val")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     assert "the list was changed since it was made" in refused(project)

@@ -14,7 +14,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from fgvc.config.project import Project
 from fgvc.data.fetch import fetch
 from fgvc.data.splits import prepare_splits
 from fgvc.evaluation.predict import evaluate_directory
+from fgvc.provenance.stopping import StoppedError, StopRequest
 from fgvc.training import engine, resume, run
 from fgvc.training.run import RunResult, train_run
 from fgvc.training.search import run_candidate
@@ -202,15 +203,14 @@ class Fate:
             if step == self.step and self.moment == "after saving":
                 self.strike()
 
-        def half_a_state(content: Any, path: Path) -> None:
+        def half_a_state(content: Any, stream: BinaryIO) -> None:
             if at_step[0] != self.step:
-                return write(content, path)
+                return write(content, stream)
             whole = io.BytesIO()
             write(content, whole)
-            with Path(path).open("wb") as stream:
-                stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
-                stream.flush()
-                self.strike()
+            stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+            stream.flush()
+            self.strike()
             return None
 
         def no_record(path: Path, record: Any) -> None:
@@ -239,11 +239,16 @@ def _work(root: Path, method: str, log: Path, fate: Fate | None, facts: dict[str
     if fate:
         fate.await_it()
     spec = spec_of(Project(root), method, **facts)
-    if spec.is_search:
-        run_candidate(spec)
-        return
-    run.train_run(spec)
-    evaluate_directory(spec.project, spec.directory, "test")
+    try:
+        with StopRequest() as stop:
+            if spec.is_search:
+                run_candidate(spec, stop=stop)
+                return
+            run.train_run(spec, stop=stop)
+            evaluate_directory(spec.project, spec.directory, "test")
+    except StoppedError as stopped:
+        print(stopped.message, file=stream, flush=True)
+        raise
 
 
 @dataclass

@@ -55,7 +55,7 @@ def test_the_table_of_all_datasets_fetches_none(copy: Path) -> None:
     [
         ("results/audit/data/shaped.md", "did you mean 'shapes'"),
         ("results/audit/data/shapes.html", "files there: shapes.md, shapes.json"),
-        ("results/audit/shapes.md", "files there: results/audit/data/DATASET.md"),
+        ("results/audit/data/x/shapes.md", "files there: results/audit/data/DATASET.md"),
     ],
 )
 def test_a_mistyped_audit_is_answered(module_copy: Path, target: str, says: str) -> None:

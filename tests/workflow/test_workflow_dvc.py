@@ -158,7 +158,8 @@ def test_without_dvc_the_tables_are_there_to_be_read(tracked: Tracked) -> None:
     assert counts(planned(root)).get("train") == 4
 
 
-def test_dvc_checkout_and_touch_run_nothing(elsewhere: Path) -> None:
+def test_f21_dvc_checkout_runs_nothing(elsewhere: Path) -> None:
+    """A clone whose files come from dvc checkout, in any order and with any times, has nothing to do."""
     for path in [elsewhere / "data/shapes", *elsewhere.glob("results/**/*.safetensors")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     dvc(elsewhere, "checkout", "--quiet")

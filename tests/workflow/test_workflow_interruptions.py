@@ -115,7 +115,9 @@ def train(root: Path, driver: Driver) -> int:
     return int(holder["pid"])
 
 
-def test_two_drivers_and_a_killed_trainer(long_training: Path) -> None:
+def test_f20_two_drivers_of_one_project(long_training: Path) -> None:
+    """A second Snakemake on the same project is refused before any job, with pid and host of the first, which
+    goes on; what needs no job is answered meanwhile."""
     root = long_training
     with driving(root, TARGET) as driver:
         trainer = train(root, driver)

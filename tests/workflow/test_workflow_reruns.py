@@ -48,7 +48,7 @@ def test_a_second_run_has_nothing_to_do_and_says_where_the_results_are(copy: Pat
     assert identities(made) == made
 
 
-def test_touching_every_file_changes_nothing(copy: Path) -> None:
+def test_f21_touching_every_file_runs_nothing(copy: Path) -> None:
     """As after ``git checkout``, ``dvc checkout`` or a copy without times, in whatever order."""
     files = [p for top in ("data", "results", "images") for p in (copy / top).rglob("*") if p.is_file()]
     assert len(files) > 100

@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from PIL import Image, ImageDraw
+
+T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -175,10 +177,10 @@ def copy_tree(source: Path, target: Path) -> Path:
     return target
 
 
-def forget_method(root: Path, method: str) -> None:
-    """Remove all that was made of one method, and the tables and figures."""
+def forget_method(root: Path, method: str, kind: str = "*") -> None:
+    """Remove all that was made of one method (or only its ``runs``), and the tables and figures."""
     for top in ("results", "state", "logs"):
-        for folder in root.glob(f"{top}/*/*/{method}"):
+        for folder in root.glob(f"{top}/{kind}/*/{method}"):
             shutil.rmtree(folder)
     for name in ("tables", "figures"):
         shutil.rmtree(root / "results" / name)
@@ -279,12 +281,12 @@ def counts(jobs: Iterable[Planned]) -> dict[str, int]:
 class Driver:
     """A running ``snakemake``, in a process group of its own, with its screen in a file."""
 
-    def __init__(self, root: Path, *targets: str) -> None:
+    def __init__(self, root: Path, *targets: str, options: Sequence[str] = ("--cores", "2")) -> None:
         self.root = root
         self.screen = root / "screen.txt"
         with self.screen.open("w") as stream:
             self.process = subprocess.Popen(
-                [BIN / "snakemake", "--cores", "2", "--", *targets],
+                [BIN / "snakemake", *options, "--", *targets],
                 cwd=root,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
@@ -297,13 +299,14 @@ class Driver:
     def text(self) -> str:
         return self.screen.read_text()
 
-    def wait_until(self, is_so: Callable[[], object], what: str) -> None:
-        """Wait until ``is_so`` gives something true; the driver must live until then."""
+    def wait_until(self, is_so: Callable[[], T | None], what: str) -> T:
+        """Wait until ``is_so`` gives something true, and give it; the driver must live until then."""
         deadline = time.monotonic() + TIMEOUT_S
-        while not is_so():
+        while not (found := is_so()):
             assert self.process.poll() is None, f"it ended before {what}:\n{self.text}"
             assert time.monotonic() < deadline, f"no {what}:\n{self.text}"
             time.sleep(0.01)
+        return found
 
     def signal(self, number: signal.Signals, *, group: bool) -> None:
         """To the driver, or to it and all that it started (Ctrl-C; a machine that goes down)."""
@@ -315,9 +318,9 @@ class Driver:
 
 
 @contextmanager
-def driving(root: Path, *targets: str) -> Iterator[Driver]:
+def driving(root: Path, *targets: str, options: Sequence[str] = ("--cores", "2")) -> Iterator[Driver]:
     """A driver that leaves no process behind, whatever the test does."""
-    driver = Driver(root, *targets)
+    driver = Driver(root, *targets, options=options)
     try:
         yield driver
     finally:
