@@ -201,3 +201,17 @@ def test_a_method_is_described_as_it_was_written(shipped: Path) -> None:
     text = fgvc(shipped, "describe", "transfg").check().out
     assert "about: |-\n  All blocks but the last see every token" in text
     assert "\\n" not in text and "patch_stride: 12" in text
+
+
+def test_costs_of_several_methods_and_sizes_come_in_one_list(shipped: Path) -> None:
+    sizes = ("--size", "64", "--size", "32")
+    records = json.loads(fgvc(shipped, "cost", "vit_pico", "cnn_lite0", *sizes, "--json").check().out)
+    asked = [(record["method"], record["image_size"]) for record in records]
+    assert asked == [(m, s) for m in ("vit_pico", "cnn_lite0") for s in (64, 32)]
+    lines = fgvc(shipped, "cost", "vit_pico", *sizes).check().out.splitlines()
+    assert [line.split(",")[0] for line in lines[::2]] == [
+        f"vit_pico on vit_pico_patch16_224 at {s} px" for s in (64, 32)
+    ]
+    assert isinstance(
+        json.loads(fgvc(shipped, "cost", "vit_pico", "--size", "64", "--json").check().out), dict
+    )

@@ -8,14 +8,18 @@ import json
 from typing import Any
 
 import pytest
-from conftest import CLASSES, Bench
 
 from fgvc.errors import FgvcError
 from fgvc.reporting.cost_table import CSV_COLUMNS, significant
 from fgvc.reporting.tables import Contents, read_table, show_table, write_table
+from fgvc.workflow.jobs import suite_jobs
+from fgvc.workflow.rules import Rules
+
+#: Of the datasets that `bench` makes.
+CLASSES = 8
 
 
-def record(bench: Bench, method: str, size: int = 64, classes: int = CLASSES, **changes: Any) -> None:
+def record(bench: Any, method: str, size: int = 64, classes: int = CLASSES, **changes: Any) -> None:
     """A cost record as `fgvc cost --write` leaves it; ``counts`` are merged."""
     counts = {
         "dispatch_macs_g": 17.5,
@@ -55,7 +59,7 @@ def record(bench: Bench, method: str, size: int = 64, classes: int = CLASSES, **
 
 
 @pytest.fixture
-def costs(bench: Bench) -> Bench:
+def costs(bench: Any) -> Any:
     bench.dataset("birds")
     bench.dataset("cars", classes=99)
     bench.method("plain")
@@ -68,18 +72,18 @@ def costs(bench: Bench) -> Bench:
     return bench
 
 
-def full(bench: Bench) -> Bench:
+def full(bench: Any) -> Any:
     for method in ("plain", "net", "twice"):
         for size in (64, 128):
             record(bench, method, size)
     return bench
 
 
-def read(bench: Bench, **options: Any) -> Contents:
+def read(bench: Any, **options: Any) -> Contents:
     return read_table(bench.project, "quick", "costs", **options)
 
 
-def test_a_row_is_a_method_and_a_size(costs: Bench) -> None:
+def test_a_row_is_a_method_and_a_size(costs: Any) -> None:
     grid = read(full(costs)).grid
     assert [row.title for row in grid.rows] == ["PLAIN (ViT-Pico)", "Twice (ViT-Pico)", "NET (ViT-Pico)"] * 2
     assert [row.entries[0].text for row in grid.rows] == ["64"] * 3 + ["128"] * 3
@@ -102,7 +106,7 @@ def test_a_row_is_a_method_and_a_size(costs: Bench) -> None:
     }
 
 
-def test_classes_are_those_of_the_first_dataset_or_of_the_file(costs: Bench) -> None:
+def test_classes_are_those_of_the_first_dataset_or_of_the_file(costs: Any) -> None:
     assert f"with {CLASSES} classes" in read(full(costs)).grid.notes[0].text
     costs.write("tables/costs.yaml", costs._table("costs", classes=99))
     with pytest.raises(FgvcError, match="6 of 6 costs are not counted yet"):
@@ -111,7 +115,7 @@ def test_classes_are_those_of_the_first_dataset_or_of_the_file(costs: Bench) -> 
     assert "with 99 classes" in read(costs, allow_missing=True).grid.notes[0].text
 
 
-def test_what_the_counts_do_not_agree_on_has_a_letter(costs: Bench) -> None:
+def test_what_the_counts_do_not_agree_on_has_a_letter(costs: Any) -> None:
     full(costs)
     record(costs, "net", counts={"closed_form_macs_g": None, "closed_form_reason": "no geometry"})
     record(
@@ -132,7 +136,7 @@ def test_what_the_counts_do_not_agree_on_has_a_letter(costs: Bench) -> None:
     }
 
 
-def test_the_csv_has_all_three_counts_and_every_unknown_operator(costs: Bench) -> None:
+def test_the_csv_has_all_three_counts_and_every_unknown_operator(costs: Any) -> None:
     full(costs)
     record(costs, "net", 128, counts={"fvcore_macs_g": 17.4, "dispatch_device": "cpu"})
     contents = read(costs)
@@ -153,7 +157,7 @@ def test_the_csv_has_all_three_counts_and_every_unknown_operator(costs: Bench) -
     }
 
 
-def test_a_missing_cost_is_named_with_the_command(costs: Bench) -> None:
+def test_a_missing_cost_is_named_with_the_command(costs: Any) -> None:
     record(full(costs), "plain")
     missing = costs.project.paths.cost("twice", 128, CLASSES)
     missing.unlink()
@@ -167,7 +171,17 @@ def test_a_missing_cost_is_named_with_the_command(costs: Bench) -> None:
     assert [e.text for e in grid.rows[4].entries[:3]] == ["128", "not counted", "not counted"]
 
 
-def test_it_is_written_in_three_forms(costs: Bench) -> None:
+def test_the_workflow_counts_what_the_table_shows(costs: Any) -> None:
+    wanted = {f"results/cost/{m}/{s}/{CLASSES}.json" for m in ("plain", "net", "twice") for s in (64, 128)}
+    assert set(Rules(costs.project).table_inputs(None, "costs")) == wanted
+    costs.write("tables/costs.yaml", costs._table("costs", classes=50))
+    jobs = suite_jobs(costs.project, "quick", short=True)
+    listed = {str(job.record.relative_to(costs.root)) for job in jobs if job.kind == "cost"}
+    others = {w.replace(f"/{CLASSES}.", "/99.") for w in wanted}  # the second dataset's, for the figure
+    assert listed == wanted | others | {w.replace(f"/{CLASSES}.", "/50.") for w in wanted}
+
+
+def test_it_is_written_in_three_forms(costs: Any) -> None:
     files = write_table(full(costs).project, "quick", "costs")
     assert [f.name for f in files] == ["costs.tex", "costs.md", "costs.csv"]
     assert "PLAIN (ViT-Pico)" in files[0].read_text() and "| 17.50 |" in files[1].read_text()
