@@ -257,7 +257,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
         ({"ila_ds_conv_type": "strided"}, "ila_ds_conv_type='strided'"),
         ({"prompt": "vpt_deep"}, "prompt='vpt_deep'"),
         ({"adapter": None}, "not accounted for"),
-        ({"ila_locs": [1]}, "Missing key.* between.1.down.weight"),
+        ({"ila_locs": [1]}, "Missing key.*between.1.down.weight"),
         ({"adapter_dim": 4}, "do not fit"),
     ],
 )
