@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from timm.layers import DropPath
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -51,3 +52,19 @@ def run_block(
     if beside_mlp is not None:
         output = output + beside_mlp(normed)
     return output
+
+
+def stochastic_depth(block: nn.Module) -> float:
+    """The drop rate of a block's branches."""
+    return float(getattr(getattr(block, "drop_path2", None), "drop_prob", None) or 0.0)
+
+
+def branch_drop(dropout: float, depth: float) -> nn.Module:
+    """What acts in training on the result of a module beside a branch: dropout, stochastic depth, or both.
+
+    Args:
+        dropout: rate of dropping single values.
+        depth: rate of dropping the whole result of an image.
+    """
+    parts: list[nn.Module] = [nn.Dropout(dropout)] if dropout > 0 else []
+    return nn.Sequential(*parts, *([DropPath(depth)] if depth > 0 else []))

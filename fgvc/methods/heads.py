@@ -9,8 +9,8 @@ from torch import nn
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.methods.base import ModelSpec
 
-HeadInit = Literal["zeros", "default"]
-HEAD_INITS = ("zeros", "default")
+HeadInit = Literal["zeros", "default", "xavier"]
+HEAD_INITS = ("zeros", "default", "xavier")
 #: Of the last encoder block, where a method gives it another input than its pre-training did.
 LastBlockInit = Literal["pretrained", "random"]
 LAST_BLOCK_INITS = ("pretrained", "random")
@@ -20,13 +20,22 @@ def linear_head(width: int, num_classes: int, init: HeadInit = "zeros") -> nn.Li
     """The classifier [B, width] → [B, K].
 
     ``zeros`` starts from the uniform prediction, as the GLSim code base does (glsim.py), and makes the
-    first step independent of a random head; ``default`` is torch's initialisation.
+    first step independent of a random head; ``default`` is torch's initialisation; ``xavier`` as in
+    `draw_xavier`, with which the ILA code base starts.
     """
     head = nn.Linear(width, num_classes)
     if init == "zeros":
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
+    elif init == "xavier":
+        draw_xavier(head)
     return head
+
+
+def draw_xavier(layer: nn.Linear) -> None:
+    """Xavier-uniform weights, biases N(0, 1e-6²): every new layer of arkel23's code bases (vit.py)."""
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.normal_(layer.bias, std=1e-6)
 
 
 def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:

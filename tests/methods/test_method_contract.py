@@ -42,6 +42,12 @@ class Case:
 
 #: Class → where it is tested. Give a class one line for each kind of backbone that it behaves otherwise on.
 BACKBONES: dict[str, list[Case]] = {
+    "adapter": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"kind": "convpass", "activation": "quickgelu", "scale": 0.1}),
+        Case("test_vit2", options={"path": "pfeiffer", "up_init": "zeros"}),
+        Case("test_vit3", options={"kind": "convpass", "where": ["mlp"], "conv_init": "identity"}),
+    ],
     "cal": [
         Case("test_resnet", options={"num_attentions": 4}, moving=frozenset({"centers.center"})),
         Case(
@@ -65,6 +71,15 @@ BACKBONES: dict[str, list[Case]] = {
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
+    ],
+    "ila": [
+        Case("vit_pico_patch16_224", options={"ds_blocks": [1]}),
+        Case("test_vit", options={"ds_blocks": [0], "adapter": "adapter", "same_blocks": "rest"}),
+        Case("test_vit3", options={"ds_blocks": [1], "adapter": "convpass", "norm": "layer"}),
+    ],
+    "lora": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit", options={"targets": ["q", "k", "v"], "rank": 2}),
     ],
     "transfg": [
         Case("vit_pico_patch16_224"),

@@ -1,0 +1,81 @@
+"""Parameter-efficient methods against timm's plain ViT that trains as a whole: inference, a training step.
+
+Both necessary ratios are of multiply-accumulates: those of the forward pass by each method's formula, those
+of a training step counted, forward and backward (a frozen layer has no gradient of its weights, but hands on
+that of its input, because the CLS token trains).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.harness import Ratio, paired
+from benchmarks.models import CLASSES, inference, training_step
+from fgvc import create_model
+from fgvc.backbones.timm_models import timm
+
+BACKBONE = "vit_tiny_patch16_224"
+SHAPES = ((224, 8), (448, 2))
+#: Title, class, options, what trains besides the head.
+METHODS: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
+    ("ila", "ila", {}, ("between.*", "backbone.vit.cls_token")),
+    ("ila++", "ila", {"adapter": "adapter"}, ("between.*", "adapters.*", "backbone.vit.cls_token")),
+    ("adapter", "adapter", {}, ("adapters.*", "backbone.vit.cls_token")),
+    ("convpass", "adapter", {"kind": "convpass"}, ("adapters.*", "backbone.vit.cls_token")),
+    ("lora", "lora", {}, ("lora.*", "backbone.vit.cls_token")),
+    ("frozen vit, CLS trains", "vit", {}, ("backbone.vit.cls_token",)),
+    ("linear probe", "vit", {}, ()),
+)
+
+Loss = Callable[[nn.Module, Tensor], Tensor]
+
+
+def run() -> Iterator[Ratio]:
+    """Goal: at most 1.1 times the necessary ratio."""
+    for title, method, options, trains in METHODS:
+        for size, batch in SHAPES:
+            yield from _both(title, method, options, trains, size, batch)
+
+
+def _both(
+    title: str, method: str, options: dict[str, Any], trains: tuple[str, ...], size: int, batch: int
+) -> Iterator[Ratio]:
+    torch.manual_seed(0)
+    images, targets = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
+    shape: dict[str, Any] = {"backbone": BACKBONE, "num_classes": CLASSES, "image_size": size}
+    ours, plain = create_model(method, **shape, **options), create_model("vit", **shape)
+    ours.set_trainable(("head.*", *trains))
+    theirs: nn.Module = timm.create_model(BACKBONE, num_classes=CLASSES, img_size=size)
+
+    def our_loss(model: nn.Module, x: Tensor) -> Tensor:
+        terms: dict[str, Tensor] = model.loss(model(x), targets)  # type: ignore[operator]
+        return terms["total"]
+
+    def their_loss(model: nn.Module, x: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(x), targets)
+
+    name = f"{title}, {size} px, batch {batch}"
+    forward = (ours.closed_form_macs() or 0) / (plain.closed_form_macs() or 1)
+    yield paired(
+        f"{name}: inference (necessary {forward:.2f})", inference(ours, images), inference(theirs, images)
+    )
+    step = _step_macs(ours, images, our_loss) / _step_macs(theirs, images, their_loss)
+    yield paired(
+        f"{name}: training step (necessary {step:.2f})",
+        training_step(ours, images, our_loss),
+        training_step(theirs, images, their_loss),
+    )
+
+
+def _step_macs(model: nn.Module, images: Tensor, loss: Loss) -> int:
+    """Of one forward and backward pass; unfused, since attention's fused kernels of a CPU have no price."""
+    model.train()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as products:
+        loss(model, images).backward()
+    return int(products.get_total_flops() // 2)
