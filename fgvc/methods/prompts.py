@@ -52,6 +52,10 @@ class Prompts(nn.Module):
     def forward(self, layer: int, batch: int) -> Tensor:
         """The set of one layer for each image, [B, n, D]."""
         tokens = self.tokens[layer]
+        if not torch.is_grad_enabled():
+            # In inference mode a view of a parameter says that it requires a gradient, although it can have
+            # none; torch's counter of operations fails on such inputs of a layer.
+            tokens = tokens.detach()
         if self.projection is not None:
             tokens = self.projection(tokens)
         return self.dropout(tokens.expand(batch, -1, -1))  # type: ignore[no-any-return]

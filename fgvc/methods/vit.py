@@ -93,7 +93,7 @@ class ViT(Method):
             return backbone.cls(tokens)
         if pool == "patches":
             return backbone.mean_patch(tokens)
-        patches = backbone.patches(tokens)
+        patches: Tensor = backbone.patch_norm(backbone.patches(tokens))
         if pool == "flatten":
             return patches.flatten(1)
         return second_moment(patches if self.projection is None else self.projection(patches))

@@ -99,7 +99,7 @@ BACKBONES: dict[str, list[Case]] = {
         Case("vit_pico_patch16_224"),
         Case("test_vit2"),
         Case("test_vit3", options={"pool": "patches"}),
-        Case("test_vit", options={"pool": "flatten", "head_init": "default"}),
+        Case("test_vit2", options={"pool": "flatten", "head_init": "default"}),
         Case("test_vit", options={"pool": "bilinear", "projection": 8}),
     ],
     "vpt": [
