@@ -58,7 +58,7 @@ def ila(ledger: Ledger, settings: Settings) -> nn.Module:
         settings.require("adapter_path", "convpass")
     depth = len({name.split(".")[3] for name in vit if ".blocks." in name})
     shrinking = tuple(settings.get("ila_ds_locs", (3, 7)))
-    same = tuple(settings.get("ila_locs", ()))
+    same = tuple(settings.get("ila_locs", (-1,) if ledger.names("encoder.ila.") else ()))
     if same == (-1,):
         same = tuple(i for i in range(depth) if i not in shrinking)
     kernel = settings.get("ila_ds_kernel_size", 3)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 from torch import Tensor, nn
+
+from fgvc.checkpoints import from_upstream
 
 Record = Callable[[str, object], None]
 
@@ -62,3 +65,24 @@ class Watch:
 
     def inputs(self, name: str, module: nn.Module) -> None:
         module.register_forward_hook(lambda _m, given, _out: self.seen.setdefault(name, []).append(given[0]))
+
+
+def trained_names(golden: Golden) -> set[str]:
+    """Parameters of our model that hold what the fixture says its code trains.
+
+    Found by changing just these tensors of the upstream state and looking where the change arrives, so that
+    no table of names is repeated here.
+    """
+    method, config, state = golden.facts["method"], golden.facts["config"], golden.part("state.")
+    trains = {name.removeprefix("model.") for name in golden.facts["trainable_names"]}
+    assert trains <= set(state)
+    changed = {name: tensor + 1 if name in trains else tensor for name, tensor in state.items()}
+    before = dict(from_upstream(method, state, config).named_parameters())
+    after = dict(from_upstream(method, changed, config).named_parameters())
+    return {name for name, tensor in before.items() if not tensor.equal(after[name])}
+
+
+def matching(model: nn.Module, patterns: list[str]) -> set[str]:
+    """Parameters of a model that a variant's patterns (``train``) name."""
+    names = [name for name, _ in model.named_parameters()]
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from goldenkit import Golden, Record, Watch, compare
+from goldenkit import Golden, Record, Watch, compare, matching, trained_names
 from torch import Tensor
 
 from fgvc.checkpoints import from_upstream
+from fgvc.config.project import Project
 from fgvc.methods.adapters import Adapters
 
 ILA_CODE = ("petl_adapter_a", "petl_convpass_a")
 CONVPASS = ("convpass_a", "convpass_a_attn")
+#: Fixture → our variant of it.
+VARIANTS = {"petl_adapter_a": "adapter_vit_b16", "petl_convpass_a": "convpass_vit_b16"}
+SHIPPED = Project(Path(__file__).resolve().parents[2])
 
 
 def of(golden: Golden) -> Adapters:
@@ -43,6 +49,13 @@ def run(model: Adapters, golden: Golden) -> dict[str, Tensor]:
 @pytest.mark.parametrize("golden", ILA_CODE + CONVPASS, indirect=True)
 def test_a_model_computes_what_upstream_computed(golden: Golden, record_property: Record) -> None:
     compare(run(of(golden), golden), golden, record_property)
+
+
+@pytest.mark.parametrize("golden", ILA_CODE, indirect=True)
+def test_a_variant_trains_what_upstream_trains(golden: Golden) -> None:
+    variant = SHIPPED.variant(VARIANTS[golden.facts["fixture"]])
+    assert variant.train != "all"
+    assert trained_names(golden) == matching(of(golden), list(variant.train))
 
 
 @pytest.mark.parametrize("golden", ILA_CODE + CONVPASS, indirect=True)

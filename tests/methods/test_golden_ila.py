@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from goldenkit import Golden, Record, Watch, compare
+from goldenkit import Golden, Record, Watch, compare, matching, trained_names
 from torch import Tensor, nn
 
 from fgvc.checkpoints import from_upstream
 from fgvc.checkpoints.ila import take_module
 from fgvc.checkpoints.ledger import Ledger
+from fgvc.config.project import Project
 from fgvc.methods.ila import ILA
 from fgvc.methods.inter_layer import InterLayerAdapter, InterLayerForm
 
 MODELS = ("ila_a", "ila_a_plus")
+#: Fixture → our variant of it.
+VARIANTS = {"ila_a": "ila_vit_b16", "ila_a_plus": "ila_pp_vit_b16"}
+SHIPPED = Project(Path(__file__).resolve().parents[2])
 
 
 def of(golden: Golden) -> ILA:
@@ -42,6 +48,13 @@ def run(model: ILA, golden: Golden) -> dict[str, Tensor]:
 @pytest.mark.parametrize("golden", MODELS, indirect=True)
 def test_a_model_computes_what_upstream_computed(golden: Golden, record_property: Record) -> None:
     compare(run(of(golden), golden), golden, record_property)
+
+
+@pytest.mark.parametrize("golden", MODELS, indirect=True)
+def test_a_variant_trains_what_upstream_trains(golden: Golden) -> None:
+    variant = SHIPPED.variant(VARIANTS[golden.facts["fixture"]])
+    assert variant.train != "all"
+    assert trained_names(golden) == matching(of(golden), list(variant.train))
 
 
 @pytest.mark.parametrize("golden", MODELS, indirect=True)
