@@ -130,6 +130,11 @@ class TokenBackbone(nn.Module):
         return self.vit.norm  # type: ignore[no-any-return]
 
     @property
+    def patch_norm(self) -> nn.Module:
+        """The norm behind the mean over patches, where a model has it in place of `norm`; or an identity."""
+        return self.vit.fc_norm  # type: ignore[no-any-return]
+
+    @property
     def norm_eps(self) -> float:
         """The eps of the norms in the blocks."""
         return float(self.vit.blocks[0].norm1.eps)
@@ -170,7 +175,7 @@ class TokenBackbone(nn.Module):
 
     def mean_patch(self, tokens: Tensor) -> Tensor:
         """The mean patch token [B, D], normalised here where the model normalises after its mean pooling."""
-        return self.vit.fc_norm(self.patches(tokens).mean(dim=1))  # type: ignore[no-any-return]
+        return self.patch_norm(self.patches(tokens).mean(dim=1))  # type: ignore[no-any-return]
 
     def patches(self, tokens: Tensor) -> Tensor:
         """The patch tokens [B, N, D], without CLS and registers."""

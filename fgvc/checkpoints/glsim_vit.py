@@ -29,10 +29,14 @@ def require_plain_vit(settings: Settings) -> None:
         settings.require(key, *supported)
 
 
-def take_encoder(ledger: Ledger) -> dict[str, Tensor]:
-    """Embedding, blocks and last norm under the names of timm's VisionTransformer."""
-    state = {
-        "cls_token": ledger.take("class_token"),
+def take_encoder(ledger: Ledger, *, has_cls: bool = True) -> dict[str, Tensor]:
+    """Embedding, blocks and last norm under the names of timm's VisionTransformer.
+
+    Args:
+        has_cls: False: there is no CLS token, as with the code's heads on patches.
+    """
+    state = {"cls_token": ledger.take("class_token")} if has_cls else {}
+    state |= {
         "pos_embed": ledger.take("positional_embedding.pos_embedding"),
         "patch_embed.proj.weight": ledger.take("patch_embedding.weight"),
         "patch_embed.proj.bias": ledger.take("patch_embedding.bias"),

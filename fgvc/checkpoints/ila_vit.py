@@ -5,6 +5,8 @@ Its ViT has the names of GLSim's (`glsim_vit`); the head is a module of its own.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from fgvc.checkpoints.glsim_vit import HIDDEN_DROPOUT, NORM_EPS, require_plain_vit, take_encoder
@@ -38,9 +40,10 @@ def require_added(settings: Settings, classifier: str = "cls", **added: tuple[ob
         settings.require(key, *added.get(key, ()), off)
 
 
-def take_vit(ledger: Ledger) -> State:
+def take_vit(ledger: Ledger, *, has_cls: bool = True) -> State:
     """Embedding, blocks and last norm, under the names of a method's ``backbone``."""
-    return {f"backbone.vit.{name}": tensor for name, tensor in take_encoder(ledger).items()}
+    encoder = take_encoder(ledger, has_cls=has_cls)
+    return {f"backbone.vit.{name}": tensor for name, tensor in encoder.items()}
 
 
 def take_head(ledger: Ledger) -> State:
@@ -55,13 +58,18 @@ def ila_repo_spec(vit: State, settings: Settings, num_classes: int) -> ModelSpec
     Raises FgvcError when config and shapes contradict each other.
     """
     state = {name.removeprefix("backbone.vit."): tensor for name, tensor in vit.items()}
-    width = state["cls_token"].shape[-1]
+    width = len(state["patch_embed.proj.bias"])
+    has_cls = "cls_token" in state
+    # Without CLS, timm would look for a norm behind its mean pooling.
+    more: dict[str, Any] = {} if has_cls else {"class_token": False, "global_pool": "avg", "fc_norm": False}
     return vit_spec(
         state,
         settings,
         num_classes=num_classes,
         heads=settings.get("num_attention_heads", max(width // 64, 1)),
+        prefix_in_positions=int(has_cls),
         default_dropout=HIDDEN_DROPOUT,
+        **more,
     )
 
 

@@ -14,6 +14,8 @@ from fgvc.backbones.precision import without_autocast
 
 #: Added below the square root.
 SQRT_EPS = 1e-6
+#: Likewise in `second_moment`; only keeps the root's gradient finite.
+SECOND_MOMENT_EPS = 1e-12
 
 #: How centres are kept; at 5,089 classes and 65,536 features they are 1.3 GB in float32.
 CENTER_DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -63,9 +65,26 @@ def uniform_pool(features: Tensor, maps: int) -> Tensor:
     return _normalised(means[:, None].expand(-1, maps, -1))
 
 
-def _normalised(pooled: Tensor) -> Tensor:
+def second_moment(tokens: Tensor) -> Tensor:
+    """Mean product of all pairs of channels, signed square root, length 1.
+
+    Source: Lin et al., Bilinear CNN Models for Fine-Grained Visual Recognition, ICCV 2015, §3.1, with one
+    stream; heads ``blp`` and ``lrblp`` of arkel23/DownSamplingInterLayerAdapter at 9b2248c.
+
+    Args:
+        tokens: [B, N, C].
+
+    Returns [B, C²] in float32, also under autocast.
+    """
+    with without_autocast(tokens):
+        tokens = at_least_single(tokens)
+        pooled = torch.bmm(tokens.transpose(1, 2), tokens) / tokens.shape[1]
+        return _normalised(pooled, SECOND_MOMENT_EPS)
+
+
+def _normalised(pooled: Tensor, eps: float = SQRT_EPS) -> Tensor:
     """[B, M, C] → [B, M·C]: sgn(f)·√(|f| + eps), divided by its length."""
-    rooted = pooled.sign() * (pooled.abs() + SQRT_EPS).sqrt()
+    rooted = pooled.sign() * (pooled.abs() + eps).sqrt()
     return nn.functional.normalize(rooted.flatten(1), dim=1)
 
 

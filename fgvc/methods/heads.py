@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Literal
 
 from torch import nn
@@ -9,8 +10,10 @@ from torch import nn
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.methods.base import ModelSpec
 
-HeadInit = Literal["zeros", "default", "xavier"]
-HEAD_INITS = ("zeros", "default", "xavier")
+HeadInit = Literal["zeros", "default", "xavier", "rare"]
+HEAD_INITS = ("zeros", "default", "xavier", "rare")
+#: A class's probability where a head starts with ``rare``.
+_RARE = 0.01
 #: Of the last encoder block, where a method gives it another input than its pre-training did.
 LastBlockInit = Literal["pretrained", "random"]
 LAST_BLOCK_INITS = ("pretrained", "random")
@@ -21,7 +24,8 @@ def linear_head(width: int, num_classes: int, init: HeadInit = "zeros") -> nn.Li
 
     ``zeros`` starts from the uniform prediction, as the GLSim code base does (glsim.py), and makes the
     first step independent of a random head; ``default`` is torch's initialisation; ``xavier`` as in
-    `draw_xavier`, with which the ILA code base starts.
+    `draw_xavier`, with which the ILA code base starts; ``rare`` is VPT's: Kaiming-normal weights (fan-out)
+    and the bias -ln((1 - 0.01) / 0.01), with which a sigmoid would say 0.01 (KMnP/vpt at 4410440, mlp.py).
     """
     head = nn.Linear(width, num_classes)
     if init == "zeros":
@@ -29,6 +33,9 @@ def linear_head(width: int, num_classes: int, init: HeadInit = "zeros") -> nn.Li
         nn.init.zeros_(head.bias)
     elif init == "xavier":
         draw_xavier(head)
+    elif init == "rare":
+        nn.init.kaiming_normal_(head.weight, mode="fan_out")
+        nn.init.constant_(head.bias, -log((1 - _RARE) / _RARE))
     return head
 
 

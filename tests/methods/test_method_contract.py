@@ -73,6 +73,7 @@ BACKBONES: dict[str, list[Case]] = {
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
     ],
+    "ifa": [Case("vit_pico_patch16_224"), Case("test_vit3", options={"head_init": "zeros"})],
     "ila": [
         Case("vit_pico_patch16_224", options={"ds_blocks": [1]}),
         Case("test_vit", options={"ds_blocks": [0], "adapter": "adapter", "same_blocks": "rest"}),
@@ -95,7 +96,23 @@ BACKBONES: dict[str, list[Case]] = {
             options={"patch_stride": None, "sil_layers": [-1], "contrast_weight": 0, "gcn_dropout": 0.0},
         ),
     ],
-    "vit": [Case("vit_pico_patch16_224"), Case("test_vit2"), Case("test_vit3", options={"pool": "patches"})],
+    "vit": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit2"),
+        Case("test_vit3", options={"pool": "patches"}),
+        Case("test_vit2", options={"pool": "flatten", "head_init": "default"}),
+        Case("test_vit", options={"pool": "bilinear", "projection": 8}),
+    ],
+    "vpt": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit3", options={"deep": False, "num_prompts": 3}),
+        Case("test_vit2", options={"projection": 4, "head_init": "rare"}),
+    ],
+    "vqt": [
+        Case("vit_pico_patch16_224"),
+        Case("test_vit2", options={"num_queries": 3, "feature_order": "cls_last"}),
+        Case("test_vit3", options={"normalize": False, "head_init": "rare"}),
+    ],
 }
 
 
