@@ -56,7 +56,7 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage(2, ("evaluation/metrics.py", "evaluation/predict.py", *_PICTURES, *_MODEL)),
     "cost": Stage(3, ("cost", *_MODEL)),
     "table": Stage(
-        2,
+        3,
         (
             "reporting",
             "evaluation/comparisons.py",
