@@ -29,6 +29,12 @@ METHODS: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
     ("adapter", "adapter", {}, ("adapters.*", "backbone.vit.cls_token")),
     ("convpass", "adapter", {"kind": "convpass"}, ("adapters.*", "backbone.vit.cls_token")),
     ("lora", "lora", {}, ("lora.*", "backbone.vit.cls_token")),
+    ("vpt-shallow 100", "vpt", {"deep": False, "num_prompts": 100}, ("prompts.*", "backbone.vit.cls_token")),
+    ("vpt-deep 100", "vpt", {"num_prompts": 100}, ("prompts.*", "backbone.vit.cls_token")),
+    ("vqt 10, CLS trains", "vqt", {"num_queries": 10}, ("queries.*", "backbone.vit.cls_token")),
+    ("vqt 10", "vqt", {"num_queries": 10}, ("queries.*",)),
+    ("ifa, CLS trains", "ifa", {}, ("backbone.vit.cls_token",)),
+    ("ifa", "ifa", {}, ()),
     ("frozen vit, CLS trains", "vit", {}, ("backbone.vit.cls_token",)),
     ("linear probe", "vit", {}, ()),
 )

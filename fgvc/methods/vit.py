@@ -12,7 +12,6 @@ its outputs (tests/methods/test_golden_heads.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -45,7 +44,7 @@ class ViTOptions:
         norm_eps: eps of the encoder's norms; None: the backbone's. GLSim's and ILA's code bases have 1e-12.
     """
 
-    pool: Literal["cls", "patches", "flatten", "bilinear"] = "cls"
+    pool: str = "cls"
     projection: int | None = None
     head_init: HeadInit = "zeros"
     norm_eps: float | None = None

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from goldenkit import Golden, Record, Watch, compare
+from goldenkit import Golden, Record, Watch, compare, matching, trained_names
 from torch import Tensor
 
 from fgvc.checkpoints import from_upstream
+from fgvc.config.project import Project
 from fgvc.methods.vpt import VPT
 from fgvc.methods.vqt import VQT
 
 VPT_OF_ILA_CODE = ("petl_vpt_shallow_a", "petl_vpt_deep_a")
 VPT_MODELS = (*VPT_OF_ILA_CODE, "vpt_a_shallow", "vpt_a_deep")
 VQT_MODELS = ("petl_vqt_a", "vqt_a_q2", "vqt_a_q1_nonorm")
+#: Fixture → our variant of it.
+VARIANTS = {
+    "petl_vpt_shallow_a": "vpt_shallow_vit_b16",
+    "petl_vpt_deep_a": "vpt_deep_vit_b16",
+    "petl_vqt_a": "vqt_vit_b16",
+}
+SHIPPED = Project(Path(__file__).resolve().parents[2])
 
 
 def of(golden: Golden) -> VPT | VQT:
@@ -67,6 +77,16 @@ def run(model: VPT | VQT, golden: Golden) -> dict[str, Tensor]:
 @pytest.mark.parametrize("golden", VPT_MODELS + VQT_MODELS, indirect=True)
 def test_a_model_computes_what_upstream_computed(golden: Golden, record_property: Record) -> None:
     compare(run(of(golden), golden), golden, record_property)
+
+
+@pytest.mark.parametrize("golden", VARIANTS, indirect=True)
+def test_a_variant_trains_what_upstream_trains(golden: Golden) -> None:
+    model, variant = of(golden), SHIPPED.variant(VARIANTS[golden.facts["fixture"]])
+    assert trained_names(golden) == matching(model, list(variant.train))
+    model.set_trainable(variant.train)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == golden.facts["trainable_count"]
+    assert sum(p.numel() for p in model.parameters()) == golden.facts["total_count"]
+    assert variant.frozen_mode == "train"
 
 
 @pytest.mark.parametrize("golden", VPT_MODELS + VQT_MODELS, indirect=True)
