@@ -173,8 +173,10 @@ def test_a_row_that_was_taken_out_is_found(copy: Path) -> None:
 
 
 def test_tables_follow_the_metrics(copy: Path) -> None:
-    """A metric that was edited makes the written tables wrong, too."""
-    kit.edit_json(kit.run_folder(copy, "scratch", 10) / "metrics.json", "top1_pct", value=99.0)
+    """A metric that was edited makes the written tables wrong, too, also where its predictions are not here."""
+    folder = kit.run_folder(copy, "scratch", 10)
+    kit.edit_json(folder / "metrics.json", "top1_pct", value=99.0)
+    (folder / "predictions.parquet").unlink()
     columns = {f.subject.rpartition("column ")[2] for f in kit.contradicted(copy, "own_tables")}
     assert {"mean", "std"} <= columns
 
@@ -298,6 +300,7 @@ def test_a_missing_seed_is_named(copy: Path) -> None:
 def test_a_diverged_run_is_named(copy: Path) -> None:
     path = kit.run_folder(copy, "scratch", 10) / "metrics.json"
     record = json.loads(path.read_text())
+    kit.edit_json(path.with_name("run.json"), "status", value="diverged")
     path.write_text(
         json.dumps({"run_sha256": record["run_sha256"], "status": "diverged", "cause": "loss is nan"})
     )
