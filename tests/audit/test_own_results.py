@@ -173,7 +173,7 @@ def test_a_row_that_was_taken_out_is_found(copy: Path) -> None:
 
 
 def test_tables_follow_the_metrics(copy: Path) -> None:
-    """A metric that was edited makes the written tables wrong, too, also where its predictions are not here."""
+    """A metric that was edited makes the written tables wrong, also where its predictions are not here."""
     folder = kit.run_folder(copy, "scratch", 10)
     kit.edit_json(folder / "metrics.json", "top1_pct", value=99.0)
     (folder / "predictions.parquet").unlink()
