@@ -70,12 +70,11 @@ def class_heat(logits: Sequence[Tensor], levels: Sequence[Level], classes: Tenso
     Returns [B, h·w] in 0…1.
     """
     grid, heat = levels[0].grid, []
-    for level, of_level in zip(levels, logits, strict=True):
+    for weight, level, of_level in zip(HEAT_WEIGHTS, levels, logits, strict=True):
         of_class = of_level.gather(2, classes[:, None, None].expand(-1, of_level.shape[1], 1))[..., 0]
         probability = (of_class.float() - of_level.float().logsumexp(dim=2)).exp()[:, level.prefix :]
         maps = probability.reshape(-1, 1, *level.grid)
         if level.grid != grid:
             maps = nn.functional.interpolate(maps, grid, mode="bilinear", align_corners=False)
-        heat.append(maps.flatten(1))
-    weights = torch.tensor(HEAT_WEIGHTS, device=heat[0].device)
-    return torch.stack(heat, dim=-1) @ weights
+        heat.append(weight * maps.flatten(1))
+    return torch.stack(heat).sum(dim=0)

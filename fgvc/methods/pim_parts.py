@@ -94,10 +94,7 @@ class LevelClassifier(nn.Module):
 
 
 def log_confidence(logits: Tensor) -> Tensor:
-    """The logarithm of the largest probability, [B, S, K] → [B, S].
-
-    It sorts as the probability does, and tells apart what is rounded to 1 there.
-    """
+    """The logarithm of the largest probability, [B, S, K] → [B, S], which sorts as the probability does."""
     return logits.amax(dim=2) - logits.logsumexp(dim=2)
 
 
