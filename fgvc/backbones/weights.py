@@ -24,6 +24,7 @@ from fgvc.backbones.convert import (
     vit_npz_to_timm,
 )
 from fgvc.backbones.features import FeatureBackbone
+from fgvc.backbones.levels import LevelBackbone
 from fgvc.backbones.timm_models import base_name, build_timm
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.config.method import PackageSource, Weights
@@ -120,7 +121,7 @@ def read_record(project: Project, name: str) -> dict[str, Any]:
 
 
 def load_into(backbone: nn.Module, project: Project, name: str, position_resize: str = "timm") -> None:
-    """Load fetched weights into a `TokenBackbone` or `FeatureBackbone`, strictly.
+    """Load fetched weights into a `TokenBackbone`, `FeatureBackbone` or `LevelBackbone`, strictly.
 
     Args:
         position_resize: how a position embedding of another grid is resized (see `resize_positions`).
@@ -143,13 +144,15 @@ def load_into(backbone: nn.Module, project: Project, name: str, position_resize:
             state["pos_embed"] = resize_positions(
                 state["pos_embed"], backbone.grid[0], prefix, position_resize
             )
-    elif isinstance(backbone, FeatureBackbone):
+    elif isinstance(backbone, FeatureBackbone | LevelBackbone):
         model = backbone.cnn
     else:
         raise TypeError(f"not a backbone: {type(backbone).__name__}")
     unused: tuple[str, ...] = CLASSIFIERS
     if isinstance(backbone, TokenBackbone) and not backbone.has_final_norm:
         unused += ("norm.", "fc_norm.")
+    if isinstance(backbone, LevelBackbone):
+        unused += backbone.unused
     wanted = {key: tensor.shape for key, tensor in model.state_dict().items()}
     model.load_state_dict(check_names(state, wanted, unused), strict=True)
 

@@ -41,6 +41,8 @@ class Case:
     moving: frozenset[str] = frozenset()
 
 
+_PIM = {"fpn_size": 32, "num_selects": [0.75, 0.5, 0.5, 0.5], "combiner_dropout": 0.0}
+
 #: Class → where it is tested. Give a class one line for each kind of backbone that it behaves otherwise on.
 BACKBONES: dict[str, list[Case]] = {
     "adapter": [
@@ -82,6 +84,13 @@ BACKBONES: dict[str, list[Case]] = {
     "lora": [
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"targets": ["q", "k", "v"], "rank": 2}),
+    ],
+    # Without the graph's own dropout, which would pass for coupling.
+    "pim": [
+        Case("vit_pico_patch16_224", options=_PIM | {"num_selects": [12, 10, 8, 6]}),
+        Case("tf_efficientnet_lite0", 96, options=_PIM | {"select_weight": 0.3}),
+        Case("test_resnet", options=_PIM | {"predict": "top_k", "heads": 2, "drop_weight": 0.5}),
+        Case("swin_tiny_patch4_window7_224", options=_PIM | {"predict": "combiner"}),
     ],
     "transfg": [
         Case("vit_pico_patch16_224"),
