@@ -153,7 +153,7 @@ class DynamicSelection(nn.Module):
             ends = self.numbers().cumsum(dim=0)
         else:
             ends = torch.tensor(sizes, device=positions.device).cumsum(dim=0).to(self.rates.dtype)
-        layers = torch.bucketize(positions.to(ends.dtype), ends, right=True)
+        layers = (positions[:, :, None] >= ends).sum(dim=-1)
         return histogram(layers, len(sizes) + 1)[:, :-1]
 
     @torch.no_grad()
