@@ -191,9 +191,7 @@ def test_transfg_and_ffvt_cost_less_than_their_vit(
         ("sc4001", {"dilations": [1, 3], "kernel": "learnable", "upstream_index_shift": True}),
     ],
 )
-def test_all_counts_follow_the_options_of_methods_that_choose_tokens(
-    method: str, options: dict[str, Any]
-) -> None:
+def test_all_counts_follow_the_options_of_token_choosers(method: str, options: dict[str, Any]) -> None:
     model = create_model(method, backbone=PICO, num_classes=20, image_size=112, **options)
     dispatch = count_dispatch(model, 112)
     assert closed_form(model).macs == dispatch.macs == count_fvcore(model, 112).macs
