@@ -69,6 +69,7 @@ def encoder_block(
     mlp_ratio: float,
     *,
     norm_eps: float,
+    qkv_bias: bool = True,
     dropout: float = 0.0,
     stochastic_depth: float = 0.0,
 ) -> nn.Module:
@@ -77,7 +78,7 @@ def encoder_block(
         width,
         heads,
         mlp_ratio,
-        qkv_bias=True,
+        qkv_bias=qkv_bias,
         proj_drop=dropout,
         drop_path=stochastic_depth,
         norm_layer=partial(nn.LayerNorm, eps=norm_eps),

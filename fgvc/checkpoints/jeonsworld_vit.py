@@ -24,15 +24,18 @@ _RENAMED = (
 )
 
 
-def take_encoder(ledger: Ledger, last_block: str | None, last_norm: str) -> dict[str, Tensor]:
+def take_encoder(
+    ledger: Ledger, last_block: str | None, last_norm: str, prefix: str = "transformer."
+) -> dict[str, Tensor]:
     """Embedding, blocks and last norm under the names of timm's VisionTransformer.
 
     Args:
         last_block: name below ``transformer.encoder.`` of the block after the numbered ones
             (``part_layer``); None: there is no other.
         last_norm: name there of the last norm (``part_norm``).
+        prefix: what stands before ``embeddings.`` and ``encoder.``; IELT has nothing there.
     """
-    embeddings, encoder = "transformer.embeddings.", "transformer.encoder."
+    embeddings, encoder = f"{prefix}embeddings.", f"{prefix}encoder."
     state = {
         "cls_token": ledger.take(f"{embeddings}cls_token"),
         "pos_embed": ledger.take(f"{embeddings}position_embeddings"),
@@ -41,7 +44,8 @@ def take_encoder(ledger: Ledger, last_block: str | None, last_norm: str) -> dict
         "norm.weight": ledger.take(f"{encoder}{last_norm}.weight"),
         "norm.bias": ledger.take(f"{encoder}{last_norm}.bias"),
     }
-    numbered = {name.split(".")[3] for name in ledger.names(f"{encoder}layer.")}
+    layers = f"{encoder}layer."
+    numbered = {name.removeprefix(layers).split(".")[0] for name in ledger.names(layers)}
     places = [f"layer.{i}" for i in range(len(numbered))] + ([last_block] if last_block else [])
     for i, place in enumerate(places):
         block = take_block(ledger, f"{encoder}{place}.")

@@ -99,7 +99,7 @@ def test_the_counts_agree_for_every_method(method: str, backbone: str, size: int
 
 @pytest.mark.parametrize("image_size", [112, 224, 448])
 @pytest.mark.parametrize("backbone", [PICO, "vit_small_patch16_224", "vit_base_patch16_224"])
-@pytest.mark.parametrize("method", ["vit", "glsim", "transfg", "ffvt", "simtrans"])
+@pytest.mark.parametrize("method", ["vit", "glsim", "transfg", "ffvt", "simtrans", "ielt"])
 def test_closed_form_is_exact_for_plain_vits(method: str, backbone: str, image_size: int) -> None:
     model = _on_meta(method, backbone, image_size)
     assert closed_form(model).macs == count_dispatch(model, image_size).macs
@@ -186,9 +186,12 @@ def test_transfg_and_ffvt_cost_less_than_their_vit(
         ("transfg", {"attention": "recomputed", "patch_stride": None}),
         ("ffvt", {"include_cls": False, "num_token": 5}),
         ("ffvt", {"feature_fusion": False}),
+        ("ielt", {"total_num": 60, "last_block_init": "pretrained"}),
+        ("sc4001", {"total_num": 60, "merge_inattentive": True}),
+        ("sc4001", {"dilations": [1, 3], "kernel": "learnable", "upstream_index_shift": True}),
     ],
 )
-def test_all_counts_follow_the_options_of_transfg_and_ffvt(method: str, options: dict[str, Any]) -> None:
+def test_all_counts_follow_the_options_of_token_choosers(method: str, options: dict[str, Any]) -> None:
     model = create_model(method, backbone=PICO, num_classes=20, image_size=112, **options)
     dispatch = count_dispatch(model, 112)
     assert closed_form(model).macs == dispatch.macs == count_fvcore(model, 112).macs

@@ -42,6 +42,8 @@ class Case:
 
 
 _PIM = {"fpn_size": 32, "num_selects": [0.75, 0.5, 0.5, 0.5], "combiner_dropout": 0.0}
+#: Of IELT's votes, for the 16 patches of a small image.
+FEW_VOTES = {"vote_perhead": 6, "total_num": 20, "key_tokens": 6}
 
 #: Class → where it is tested. Give a class one line for each kind of backbone that it behaves otherwise on.
 BACKBONES: dict[str, list[Case]] = {
@@ -75,6 +77,14 @@ BACKBONES: dict[str, list[Case]] = {
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
     ],
+    "ielt": [
+        Case("vit_pico_patch16_224", options=FEW_VOTES, moving=frozenset({"selection.steps"})),
+        Case(
+            "test_vit",
+            options={**FEW_VOTES, "last_block_init": "pretrained", "select_init": "uniform"},
+            moving=frozenset({"selection.steps"}),
+        ),
+    ],
     "ifa": [Case("vit_pico_patch16_224"), Case("test_vit3", options={"head_init": "zeros"})],
     "ila": [
         Case("vit_pico_patch16_224", options={"ds_blocks": [1]}),
@@ -91,6 +101,19 @@ BACKBONES: dict[str, list[Case]] = {
         Case("tf_efficientnet_lite0", 96, options=_PIM | {"select_weight": 0.3}),
         Case("test_resnet", options=_PIM | {"predict": "top_k", "heads": 2, "drop_weight": 0.5}),
         Case("swin_tiny_patch4_window7_224", options=_PIM | {"predict": "combiner"}),
+    ],
+    "sc4001": [
+        Case("vit_pico_patch16_224", options=FEW_VOTES, moving=frozenset({"selection.steps"})),
+        Case(
+            "test_vit",
+            options={**FEW_VOTES, "merge_inattentive": True, "kernel": "learnable", "dilations": [1, 2]},
+            moving=frozenset({"selection.steps"}),
+        ),
+        Case(
+            "test_vit",
+            options={**FEW_VOTES, "triplet_weight": 0.0, "upstream_index_shift": True},
+            moving=frozenset({"selection.steps"}),
+        ),
     ],
     "transfg": [
         Case("vit_pico_patch16_224"),
@@ -163,7 +186,8 @@ def pictures(size: int, count: int = BATCH, seed: int = 1) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-LABELS = torch.arange(BATCH) % CLASSES
+#: The first and the last image are of one class, which losses on pairs and triplets need.
+LABELS = torch.tensor([0, 1, 2, 0])
 
 
 def test_the_table_names_only_classes_that_exist() -> None:
