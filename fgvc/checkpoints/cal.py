@@ -11,18 +11,11 @@ from torch import Tensor, nn
 from fgvc.checkpoints.ledger import Ledger, Settings
 from fgvc.checkpoints.loading import load
 from fgvc.checkpoints.registry import upstream
+from fgvc.checkpoints.torchvision_resnet import resnet_name, which_resnet
 from fgvc.errors import FgvcError
 from fgvc.methods import ModelSpec
 from fgvc.methods.cal import CAL, CALOptions
 
-#: Blocks of the four stages, and whether a block has three convolutions → the network.
-_RESNETS: dict[tuple[int, ...], str] = {
-    (3, 4, 6, 3, False): "resnet34",
-    (3, 4, 6, 3, True): "resnet50",
-    (3, 4, 23, 3, True): "resnet101",
-}
-#: torchvision's modules by their places in upstream's sequence.
-_PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 #: Small networks in place of a ResNet, which upstream's computations are recorded with → their three strides.
 _RECORDED = {"resnet_tiny8": (4, 2, 1), "resnet_tiny16": (4, 2, 2)}
 
@@ -71,29 +64,15 @@ def _trunk(
         kernels = [ledger.look(f"{prefix}{layer}.weight") for layer in ("0", "2.0.conv", "2.1.conv")]
         backbone = RecordedNetwork(kernels, _RECORDED[name])
     else:
-        name, rename = _resnet(ledger.names(prefix), settings), _timm_name
+        name = which_resnet(resnet_name(key.removeprefix(prefix)) for key in ledger.names(prefix))
+        settings.require("net", name)
+        rename = _timm_name
     names = ledger.names(prefix)
     return name, backbone, {rename(key.removeprefix(prefix)): ledger.take(key) for key in names}
 
 
-def _resnet(names: list[str], settings: Settings) -> str:
-    """Which ResNet has these tensors. Raises FgvcError for any other network, or when the config differs."""
-    parts = [name.partition("features.")[2].split(".") for name in names]
-    blocks = [len({part[1] for part in parts if part[0] == place}) for place in "4567"]
-    found = _RESNETS.get((*blocks, any("conv3" in part for part in parts)))
-    if found is None:
-        raise FgvcError(
-            f"the network of this checkpoint is not known ({len(names)} tensors below 'features.')",
-            cure=f"supported: {', '.join(_RESNETS.values())}",
-        )
-    settings.require("net", found)
-    return found
-
-
 def _timm_name(key: str) -> str:
-    """``4.0.conv1.weight`` → ``backbone.cnn.layer1.0.conv1.weight``; the rest is as in torchvision."""
-    place, _, rest = key.partition(".")
-    return f"backbone.cnn.{_PLACES.get(place, place)}.{rest}"
+    return f"backbone.cnn.{resnet_name(key)}"
 
 
 def _recorded_name(key: str) -> str:

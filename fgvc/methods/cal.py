@@ -15,11 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fgvc.backbones.closed_form import encoder_macs, is_plain, layer_sum
-from fgvc.backbones.features import FeatureBackbone
-from fgvc.backbones.strides import RESNET_STRIDE, set_output_stride
-from fgvc.backbones.tokens import TokenBackbone, is_vit
-from fgvc.errors import FgvcError
+from fgvc.backbones.tokens import TokenBackbone
 from fgvc.methods.attention_crop import attention_crops, attention_drops
 from fgvc.methods.base import Method, MethodOutput, ModelSpec, register
 from fgvc.methods.bilinear import (
@@ -30,7 +26,8 @@ from fgvc.methods.bilinear import (
     bilinear_pool,
     uniform_pool,
 )
-from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice, token_backbone
+from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice
+from fgvc.methods.map_backbone import check_output_stride, feature_maps, map_backbone, map_macs
 
 Range = tuple[float, float]
 
@@ -104,8 +101,7 @@ class CALOptions:
         check_choice("head_init", self.head_init, HEAD_INITS)
         if self.num_attentions < 1:
             raise ValueError(f"num_attentions={self.num_attentions}; at least one map is needed")
-        if self.output_stride not in (None, RESNET_STRIDE // 2, RESNET_STRIDE):
-            raise ValueError(f"output_stride={self.output_stride}; possible: 16, 32 (ResNets), null")
+        check_output_stride(self.output_stride)
         for name in ("crop_share", "drop_share"):
             low, high = getattr(self, name)
             if not 0 <= low <= high <= 1:
@@ -177,7 +173,7 @@ class CAL(Method):
 
     def __init__(self, spec: ModelSpec, options: CALOptions, backbone: nn.Module | None = None) -> None:
         super().__init__(spec, options)
-        self.backbone = _backbone(spec, options.output_stride) if backbone is None else backbone
+        self.backbone = map_backbone(spec, options.output_stride) if backbone is None else backbone
         self.width = int(self.backbone.width)  # type: ignore[arg-type]
         pooled_width = options.num_attentions * self.width
         self.draws = TrainingDraws()
@@ -207,16 +203,7 @@ class CAL(Method):
 
         Raises FgvcError when the network has no feature maps of this form.
         """
-        features: Tensor = self.backbone(images)
-        if isinstance(self.backbone, TokenBackbone):
-            patches = self.backbone.vit.fc_norm(self.backbone.patches(features))
-            features = patches.transpose(1, 2).unflatten(2, self.backbone.grid)
-        if features.ndim != 4 or features.shape[1] != self.width:
-            raise FgvcError(
-                f"'{self.spec.backbone}' gives {list(features.shape)}, no maps [B, {self.width}, h, w]",
-                cure="use a convolutional network or a plain ViT",
-            )
-        return features
+        return feature_maps(self.backbone, images, self.spec.backbone)
 
     def _look(self, images: Tensor) -> _Look:
         features = self.feature_maps(images)
@@ -318,31 +305,12 @@ class CAL(Method):
 
     def closed_form_macs(self) -> int | None:
         """Each pass: the network, the maps' convolution, the pooling, and the classifier on f and on f̄."""
-        one, cells = self._network_macs()
+        one, cells = map_macs(self.backbone, self.spec.image_size)
         if one is None:
             return None
         pooled = self.options.num_attentions * self.width
         one += 2 * pooled * cells + 2 * pooled * self.fc.out_features
         return self.forward_passes() * one
-
-    def _network_macs(self) -> tuple[int | None, int]:
-        """MACs of one pass through the backbone, where there is a formula, and cells of its feature map."""
-        backbone = self.backbone
-        if isinstance(backbone, TokenBackbone):
-            height, width = backbone.grid
-            return (encoder_macs(backbone) if is_plain(backbone) else None), height * width
-        layers = layer_sum(backbone, self.spec.image_size)
-        return (None, 0) if layers is None else (layers.macs, layers.cells)
-
-
-def _backbone(spec: ModelSpec, output_stride: int | None) -> nn.Module:
-    if is_vit(spec.backbone):
-        vit = token_backbone(spec)
-        set_output_stride(vit.vit, spec.backbone, output_stride)
-        return vit
-    cnn = FeatureBackbone(spec.backbone, stochastic_depth=spec.stochastic_depth)
-    set_output_stride(cnn.cnn, spec.backbone, output_stride)
-    return cnn
 
 
 def _masks(attention: Tensor) -> dict[str, Any]:

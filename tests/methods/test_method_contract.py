@@ -91,6 +91,11 @@ BACKBONES: dict[str, list[Case]] = {
         Case("test_vit", options={"ds_blocks": [0], "adapter": "adapter", "same_blocks": "rest"}),
         Case("test_vit3", options={"ds_blocks": [1], "adapter": "convpass", "norm": "layer"}),
     ],
+    "isqrtcov": [
+        Case("test_resnet", options={"reduced": 8}),
+        Case("tf_efficientnet_lite0", options={"reduced": 16, "mirror": False, "iterations": 3}),
+        Case("vit_pico_patch16_224", options={"reduced": 8, "iterations": 1}),
+    ],
     "lora": [
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"targets": ["q", "k", "v"], "rank": 2}),
