@@ -210,10 +210,10 @@ def on_error(rules: Rules, logs: Iterable[str]) -> None:
     project = rules.project
     log = "\n".join(log_text(Path(log)) for log in logs)
     errors = list(job_errors(project, log))
-    asked = STOPPING in log or ENDING in log
     # A job that was stopped says so itself; Snakemake's own words may come after its log was read here.
     stopped = [error for error in errors if error.was_stopped]
-    failures = failed_jobs(project, errors, asked or any(error.was_interrupted for error in stopped))
+    asked = STOPPING in log or ENDING in log or any(error.was_interrupted for error in stopped)
+    failures = failed_jobs(project, errors, asked)
     if failures:
         _print_partial_tables(project)
     if failures or not (asked or stopped):
