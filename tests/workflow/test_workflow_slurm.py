@@ -50,7 +50,7 @@ def project(cluster: None, shared_folder: Path, copy: Path) -> Iterator[Path]:
         yield copy
 
 
-def test_two_gpu_jobs_run_at_once_and_give_the_bytes_of_a_local_run(project: Path) -> None:
+def test_f19_two_gpu_jobs_run_at_once_and_give_the_bytes_of_a_local_run(project: Path) -> None:
     expected = contents(project, *FINAL)
     kept = identities(result_files(project, "*/shapes/cnn_tiny/**/*"))
     forget_method(project, "vit_tiny", "runs")
@@ -95,7 +95,7 @@ def make_states(root: Path) -> None:
     )
 
 
-def test_a_failure_a_time_limit_and_a_cancelled_job_leave_the_rest_alone(project: Path) -> None:
+def test_f19_a_failure_a_time_limit_and_a_cancelled_job_leave_the_rest_alone(project: Path) -> None:
     make_states(project)
     # The cluster that knows no --gpus: the same by --gres.
     make_profile(project, "states", "--gres", "gpu:1")
@@ -132,7 +132,7 @@ def make_long(root: Path) -> None:
     write_params(root, "suites/mid", mid)
 
 
-def test_a_requeued_job_goes_on_and_a_new_driver_takes_over_from_a_killed_one(
+def test_f19_a_requeued_job_goes_on_and_a_new_driver_takes_over_from_a_killed_one(
     project: Path, finished: Path, tmp_path: Path
 ) -> None:
     target, run = "results/mid/tables/acc_32.tex", f"runs/shapes/vit_mid/{SIZE}/seed1"
