@@ -51,6 +51,7 @@ def project(cluster: None, shared_folder: Path, copy: Path) -> Iterator[Path]:
 
 
 def test_f19_two_gpu_jobs_run_at_once_and_give_the_bytes_of_a_local_run(project: Path) -> None:
+    """On a cluster GPU jobs run side by side, ask SLURM for their GPUs, and give the bytes of a local run."""
     expected = contents(project, *FINAL)
     kept = identities(result_files(project, "*/shapes/cnn_tiny/**/*"))
     forget_method(project, "vit_tiny", "runs")
@@ -96,6 +97,9 @@ def make_states(root: Path) -> None:
 
 
 def test_f19_a_failure_a_time_limit_and_a_cancelled_job_leave_the_rest_alone(project: Path) -> None:
+    """A job that fails, reaches its time limit or is cancelled is told as such; the others finish, and a
+    training that was stopped keeps its state.
+    """
     make_states(project)
     # The cluster that knows no --gpus: the same by --gres.
     make_profile(project, "states", "--gres", "gpu:1")
@@ -135,6 +139,9 @@ def make_long(root: Path) -> None:
 def test_f19_a_requeued_job_goes_on_and_a_new_driver_takes_over_from_a_killed_one(
     project: Path, finished: Path, tmp_path: Path
 ) -> None:
+    """A requeued training goes on from its state; a driver that was killed is replaced by the same command, and
+    the final bytes are those of a run that nothing disturbed.
+    """
     target, run = "results/mid/tables/acc_32.tex", f"runs/shapes/vit_mid/{SIZE}/seed1"
     make_long(project)
     make_profile(project, "mid")
