@@ -139,8 +139,8 @@ def make_long(root: Path) -> None:
 def test_f19_a_requeued_job_goes_on_and_a_new_driver_takes_over_from_a_killed_one(
     project: Path, finished: Path, tmp_path: Path
 ) -> None:
-    """A requeued training goes on from its state; a driver that was killed is replaced by the same command, and
-    the final bytes are those of a run that nothing disturbed.
+    """A requeued training goes on from its state; the same command takes over from a driver that was killed,
+    and the final bytes are those of a run that nothing disturbed.
     """
     target, run = "results/mid/tables/acc_32.tex", f"runs/shapes/vit_mid/{SIZE}/seed1"
     make_long(project)
