@@ -232,6 +232,8 @@ class Fate:
 def _work(root: Path, method: str, log: Path, fate: Fate | None, facts: dict[str, Any]) -> None:
     """In the process: train and evaluate one run (or one candidate of a search)."""
     multiprocessing.set_start_method("fork", force=True)  # as in a process from a shell, for loader workers
+    # A run of several devices may have started the server of all tests, with stop signals blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, StopRequest.SIGNALS)
     stream = log.open("a", encoding="utf-8")
     os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
