@@ -115,7 +115,8 @@ def test_f19_a_failure_a_time_limit_and_a_cancelled_job_leave_the_rest_alone(pro
 
     assert outcome.status == 1 and "Traceback" not in outcome.text, outcome.text
     states = {job.id: job.state for job in slurm_jobs(project)}
-    assert (states[slow.id], states[cancelled.id]) == ("TIMEOUT", "CANCELLED")
+    # FAILED: asked to end at its limit, it saved its state and ended (exit status 75) before it was killed.
+    assert states[slow.id] in ("TIMEOUT", "FAILED") and states[cancelled.id] == "CANCELLED"
     said = " ".join(outcome.text.split())
     run = f"results/runs/shapes/vit_gpu/{SIZE}/seed1/run.json"
     assert f"train {run}: this recipe trains in fp16, which needs a GPU" in said
