@@ -87,12 +87,17 @@ def cost_points(
         else:
             points.append(_point(cells, heading, mean[0], costs))
     if not points:
-        raise FgvcError(
-            f"the suite '{suite_name}' has no method to draw: "
-            + "; ".join(f"{name}: {why}" for name, why in left_out[:3]),
-            cure=f"snakemake --cores all -- {target}",
-        )
+        raise nothing_to_draw(suite_name, left_out, target)
     return CostPoints(tuple(points), tuple(left_out), cells, _standings(project, cells, points))
+
+
+def nothing_to_draw(suite_name: str, left_out: Sequence[tuple[str, str]], target: str) -> FgvcError:
+    """The error of a figure without a single method: the first that are left out, each with the reason."""
+    return FgvcError(
+        f"the suite '{suite_name}' has no method to draw: "
+        + "; ".join(f"{name}: {why}" for name, why in left_out[:3]),
+        cure=f"snakemake --cores all -- {target}",
+    )
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:

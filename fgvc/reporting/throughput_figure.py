@@ -24,7 +24,7 @@ from fgvc.provenance.files import read_json
 from fgvc.reporting.accuracy_table import METRIC_NAMES
 from fgvc.reporting.cells import CellTable, average, gather, require_runs
 from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, WIDTH_INCHES, new_page
-from fgvc.reporting.cost_points import std_over_seeds
+from fgvc.reporting.cost_points import nothing_to_draw, std_over_seeds
 from fgvc.reporting.grid_table import Heading, method_headings
 from fgvc.reporting.marks import Rgb, Style
 
@@ -99,11 +99,7 @@ def throughput_bars(
             cure=f"measure all on one: remove {other} or {one}, and run: snakemake --cores all -- {target}",
         )
     if not found:
-        raise FgvcError(
-            f"the suite '{suite_name}' has no method to draw: "
-            + "; ".join(f"{name}: {why}" for name, why in left_out[:3]),
-            cure=f"snakemake --cores all -- {target}",
-        )
+        raise nothing_to_draw(suite_name, left_out, target)
     of_class = [b.method for b in found if project.variant(b.method).method == config.baseline_class]
     baseline, machine = next(iter(of_class), None), next(iter(machines))
     return ThroughputBars(tuple(found), baseline, conditions, machine, tuple(left_out), cells)
