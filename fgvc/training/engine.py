@@ -21,6 +21,7 @@ from fgvc.data.loading import Batch
 from fgvc.device import give_back, is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
+from fgvc.methods.checkpoints import own_names
 from fgvc.provenance.stopping import StopRequest
 from fgvc.training.distributed import Peers
 from fgvc.training.memory import MicroBatches, shared_out_of_memory, too_large
@@ -109,6 +110,7 @@ class Trainer:
         model: on ``device`` already, with what trains marked.
         batches_per_epoch: micro-batches; ``accumulate`` of them make a step.
         peers: the processes that train this run, of which this is one.
+        whole_state: False leaves out of all that is saved what the backbone's weights file has.
     """
 
     def __init__(
@@ -122,12 +124,14 @@ class Trainer:
         batches_per_epoch: int,
         device: torch.device,
         peers: Peers | None = None,
+        whole_state: bool = True,
     ) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
         self.peers = peers or Peers()
         self.accumulate = min(recipe.accumulate, batches_per_epoch)
         self.steps_per_epoch = batches_per_epoch // self.accumulate
         self.total_steps = recipe.epochs * self.steps_per_epoch
+        self._saved = list(model.state_dict()) if whole_state else own_names(model)
         self.mixing = make_mixing(recipe, num_classes)
         model.classification_loss = classification_loss(recipe, mixes=self.mixing is not None)
         self.optimizer = make_optimizer(model, recipe, learning_rate)
@@ -149,10 +153,10 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs besides its recipe; tensors and plain values only."""
         return {
-            "model": self.model.state_dict(),
+            "model": self._kept(self.model),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
+            "ema": self._kept(self.ema.module) if self.ema else None,
             "history": self.history,
             "devices": self.devices,
             "epoch": {
@@ -167,11 +171,11 @@ class Trainer:
 
     def load_state(self, step: int, state: dict[str, Any]) -> None:
         self.step = step
-        self.model.load_state_dict(state["model"])
+        self._put_back(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema:
-            self.ema.load_state_dict(state["ema"])
+            self._put_back(self.ema.module, state["ema"])
         self.history = state["history"]
         self.devices = state["devices"]
         if self.devices[-1][1] != self.peers.count:
@@ -186,6 +190,16 @@ class Trainer:
         )
         self.memory = MicroBatches(**state["memory"])
 
+    def _kept(self, model: nn.Module) -> dict[str, Tensor]:
+        state = model.state_dict()
+        return {name: state[name] for name in self._saved}
+
+    def _put_back(self, model: nn.Module, kept: dict[str, Tensor]) -> None:
+        """The tensors of a state; whatever it leaves out is as the weights file has it."""
+        misfit = model.load_state_dict(kept, strict=False)
+        if misfit.unexpected_keys or set(kept) != set(self._saved):
+            raise RuntimeError("a state of this very run does not fit it")  # a defect: its digest was right
+
     @property
     def first_batch(self) -> int:
         """The micro-batch that the next step begins with, counted over the whole run."""
@@ -195,6 +209,10 @@ class Trainer:
         """The model whose weights are the result: the moving average where there is one."""
         module: nn.Module = self.ema.module if self.ema else self.model
         return module
+
+    def final_state(self) -> dict[str, Tensor]:
+        """What a checkpoint of `final_model` holds."""
+        return self._kept(self.final_model())
 
     # --- the loop ---------------------------------------------------------------------------------
     def train(

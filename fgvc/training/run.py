@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch.utils.data import DataLoader
 
@@ -38,6 +37,7 @@ from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
 from fgvc.methods.build import build_variant
+from fgvc.methods.checkpoints import save_checkpoint
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.durations import duration_text
 from fgvc.provenance.files import atomic_path, require_writable, write_json, write_text
@@ -216,6 +216,7 @@ def _train(
         batches_per_epoch=batches.batches_per_epoch,
         device=device,
         peers=peers,
+        whole_state=spec.frozen_backbone_sha256 is None,
     )
     resume = ResumeState(store.folder, spec.sha256, _software())
     previous = resume.load()
@@ -291,13 +292,8 @@ def _cache_if_it_fits(images: ImageSet, spec: RunSpec, processes: int) -> None:
 
 def _publish(spec: RunSpec, trainer: Trainer, outcome: Outcome, record: dict[str, Any]) -> None:
     """Write the declared files once, whole; run.json, which vouches for the others, last."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in trainer.final_model().state_dict().items()
-    }
     with atomic_path(spec.directory / MODEL) as temporary:
-        # One entry: safetensors writes several in an order of its own, which changes the bytes.
-        safetensors.torch.save_file(tensors, temporary, metadata={"run_sha256": spec.sha256})
+        save_checkpoint(trainer.final_state(), temporary, spec.sha256, spec.frozen_backbone_sha256)
     write_text(spec.directory / HISTORY, _history_csv(outcome.history))
     record["model_sha256"] = file_sha256(spec.directory / MODEL)
     record["model_bytes"] = (spec.directory / MODEL).stat().st_size

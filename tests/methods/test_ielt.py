@@ -16,7 +16,8 @@ from fgvc.backbones.timm_models import parameter_count
 from fgvc.checkpoints import from_upstream
 from fgvc.errors import FgvcError
 from fgvc.methods import ModelSpec
-from fgvc.methods.build import create_model, load_checkpoint
+from fgvc.methods.build import create_model
+from fgvc.methods.checkpoints import load_checkpoint
 from fgvc.methods.ielt import IELT, IELTOptions
 from fgvc.methods.voting import DynamicSelection, Enhancement, ranked, votes
 
