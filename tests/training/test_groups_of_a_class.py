@@ -25,10 +25,8 @@ VOTES = {"vote_perhead": 2, "total_num": 5, "key_tokens": 3, "dynamic_warm_epoch
 
 
 def sc4001(**recipe: Any) -> dict[str, Any]:
-    made = variant(
-        method="sc4001", backbone="test_vit", epochs=1, augmentation="weak", batch_size=BATCH, **recipe
-    )
-    return {**made, "options": VOTES}
+    facts = {"epochs": 1, "augmentation": "weak", "batch_size": BATCH, **recipe}
+    return {**variant(method="sc4001", backbone="test_vit", **facts), "options": VOTES}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "shuffled": sc4001(),
         "grouped": sc4001(samples_per_class=2),
         "accumulated": sc4001(samples_per_class=2, accumulate=3),
-        "crowded": {**sc4001(batch_size=50, samples_per_class=2)},
+        "crowded": sc4001(batch_size=50, samples_per_class=2),
         "factors": variant(learning_rate_factors={"haed.*": 2.0}),
     }
     for name, content in variants.items():
