@@ -55,7 +55,7 @@ class Variant(Model):
         own = self.dataset_recipe.get(dataset or "")
         if not own:
             return self.recipe
-        return Recipe.model_validate(self.recipe.model_dump(exclude_unset=True) | own)
+        return Recipe.model_validate(self.recipe.overridden(own))
 
 
 class UrlSource(Model):

@@ -104,6 +104,12 @@ class Method(nn.Module):
         The place for parameters that start as a copy of the backbone's.
         """
 
+    def begin_training(self, passes_per_epoch: int) -> None:
+        """Called before the first training step, and again where a run is resumed, before its state is there.
+
+        The place for what is counted in epochs; a pass is one forward and backward pass of a micro-batch.
+        """
+
     def forward(self, images: Tensor) -> MethodOutput:
         """images [B, 3, S, S], normalised floats."""
         raise NotImplementedError

@@ -27,6 +27,7 @@ from fgvc.training.distributed import Peers
 from fgvc.training.memory import MicroBatches, shared_out_of_memory, too_large
 from fgvc.training.optimization import (
     Schedule,
+    base_rate,
     classification_loss,
     make_mixing,
     make_optimizer,
@@ -132,6 +133,7 @@ class Trainer:
         self.steps_per_epoch = batches_per_epoch // self.accumulate
         self.total_steps = recipe.epochs * self.steps_per_epoch
         self._saved = list(model.state_dict()) if whole_state else own_names(model)
+        model.begin_training(passes_per_epoch=self.steps_per_epoch * self.accumulate)
         self.mixing = make_mixing(recipe, num_classes)
         model.classification_loss = classification_loss(recipe, mixes=self.mixing is not None)
         self.optimizer = make_optimizer(model, recipe, learning_rate)
@@ -355,7 +357,7 @@ class Trainer:
         return Pass(share, {name: value.detach() for name, value in terms.items()}, correct, len(labels))
 
     def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:
-        row = self.epoch.row(epoch, self.optimizer.param_groups[0]["lr"])
+        row = self.epoch.row(epoch, base_rate(self.optimizer))
         self.history.append(row)
         progress.epoch(epoch, self.step, row["train_loss"], row["train_top1_pct"])
         self.epoch = Epoch.new(self.device)

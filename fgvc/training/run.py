@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.stages import source_digest
+from fgvc.data.class_batches import batches_of_recipe
 from fgvc.data.images import hash_files
-from fgvc.data.loading import EpochBatches, ImageSet, batches_of, train_loader
+from fgvc.data.loading import ImageSet, batches_of, train_loader
 from fgvc.data.progress import quiet
 from fgvc.data.records import check_files, damage
 from fgvc.data.transforms import train_pipeline
@@ -206,7 +207,7 @@ def _train(
     pipeline = train_pipeline(recipe, spec.project.dataset(spec.dataset), spec.image_size, mean, std)
     samples = spec.samples(spec.split)
     images = ImageSet(spec.project.paths.data_dir(spec.dataset), samples, pipeline, spec.seed)
-    batches = EpochBatches(len(samples), recipe.batch_size, recipe.epochs, spec.seed)
+    batches = batches_of_recipe(recipe, samples, spec.seed)
     trainer = Trainer(
         model,
         recipe,

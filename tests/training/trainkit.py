@@ -69,6 +69,30 @@ def variant(**recipe: Any) -> dict[str, Any]:
     }
 
 
+def groups_variant() -> dict[str, Any]:
+    """Batches of two classes, a method that counts epochs, and every key of published recipes."""
+    made = variant(
+        method="sc4001",
+        backbone="test_vit",
+        epochs=5,
+        accumulate=2,
+        samples_per_class=2,
+        learning_rate_factors={"backbone.*": 0.5, "head.*": 3},
+        warmup_epochs=1.5,
+        augmentation="weak",
+        resize="short_side",
+        interpolation="bilinear",
+        brightness_jitter=0.4,
+        contrast_jitter=0.4,
+        saturation_jitter=0.2,
+        blur_probability=0.5,
+        sharpen_probability=0.5,
+    )
+    del made["recipe"]["warmup_steps"]
+    options = {"vote_perhead": 2, "total_num": 5, "key_tokens": 3, "dynamic_warm_epochs": 1}
+    return {**made, "options": options}
+
+
 #: Variant → its YAML.
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": variant(),
@@ -101,6 +125,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     ),
     "half": variant(precision="fp16"),
     "long": variant(epochs=12, optimizer="adamw"),
+    "groups": groups_variant(),
 }
 
 DATASET = {
