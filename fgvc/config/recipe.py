@@ -12,10 +12,11 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fgvc.config.base import Model
 
-Augmentation = Literal["weak", "medium", "strong"]
+Augmentation = Literal["none", "weak", "medium", "strong"]
 
 #: What a preset implies for the keys that a recipe leaves at null.
 PRESETS: dict[str, dict[str, float]] = {
+    "none": {},
     "weak": {"dropout": 0.1},
     "medium": {"label_smoothing": 0.1, "stochastic_depth": 0.1, "random_erasing": 0.3},
     "strong": {
@@ -52,6 +53,7 @@ LATER_KEYS = (
     "saturation_jitter",
     "blur_probability",
     "sharpen_probability",
+    "frozen_features",
 )
 #: Of two keys that say the same in different units, a recipe's own replaces its base's.
 _INSTEAD = {"warmup_epochs": "warmup_steps", "warmup_steps": "warmup_epochs"}
@@ -91,7 +93,9 @@ class Recipe(Model):
     warmup_learning_rate: float = Field(1e-6, ge=0)
     min_learning_rate: float = Field(1e-5, ge=0)
 
-    augmentation: Augmentation = "medium"
+    augmentation: Augmentation = Field(
+        "medium", description="none: training images are prepared as test images are"
+    )
     resize_ratio: float = Field(1.34, ge=1, le=4, description="resized side over image size")
     resize: Literal["square", "short_side"] = Field(
         "square", description="short_side: images keep their shape, and the shorter side is resized"
@@ -125,6 +129,11 @@ class Recipe(Model):
 
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32", description="automatic mixed precision when not fp32"
+    )
+    frozen_features: Literal["each_step", "once"] = Field(
+        "each_step",
+        description="once: what a head reads of a frozen backbone is computed before the first step; refused "
+        "where they would not be the same in each epoch",
     )
     ema_decay: float | None = Field(
         None, gt=0, lt=1, description="evaluate an exponential moving average of the weights"

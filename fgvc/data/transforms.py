@@ -4,7 +4,7 @@ Source: GLSim code base at 99cc474, configs/augs/{weak,medium,strong}augs.yaml a
 a square bicubic resize to R = int(ratio · S), a random crop of S (test: a centre crop), a horizontal flip,
 an augmentation policy, normalisation, random erasing; ``strong`` crops with RandomResizedCrop from the whole
 image. What a recipe may have otherwise (`fgvc.config.recipe`): a resize that keeps the shape, a centre crop,
-colour jitter (IELT), blurring and sharpening (PIM).
+colour jitter (IELT), blurring and sharpening (PIM), or training images as test images.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ def _same(image: Image.Image) -> Image.Image:
 
 def train_pipeline(recipe: Recipe, dataset: Dataset, image_size: int, mean: Triple, std: Triple) -> Pipeline:
     """The training transform of a resolved recipe. Draws from torch's default generator only."""
+    if recipe.augmentation == "none":
+        return eval_pipeline(recipe, dataset, image_size, mean, std)
     strong = recipe.augmentation == "strong"
     steps: list[Callable[..., object]]
     if strong:

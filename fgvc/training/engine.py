@@ -148,6 +148,8 @@ class Trainer:
         self.stop = StopRequest(environment={})
         #: On how many devices the run was trained: (steps done before, devices) where it began or changed.
         self.devices: list[tuple[int, int]] = [(0, self.peers.count)]
+        #: Whether batches hold what the backbone gives, in the place of images (see `frozen_features`).
+        self.on_features = False
         #: The step's micro-batches done so far.
         self._done: list[list[Pass]] = []
 
@@ -326,7 +328,7 @@ class Trainer:
         """Forward and backward over one micro-batch, in as many passes as memory asks for."""
         images = batch.images.to(self.device, non_blocking=True)
         labels = batch.targets.to(self.device, non_blocking=True)
-        if self.recipe.channels_last:
+        if self.recipe.channels_last and not self.on_features:
             images = images.contiguous(memory_format=torch.channels_last)
         parts = self.memory.parts
         # As a recipe with batches of that size and more of them a step would be seeded.
@@ -348,7 +350,7 @@ class Trainer:
         """One forward and backward pass; ``share`` is that of its images in the micro-batch."""
         with autocast(self.device, self.recipe):
             with self.peers.draws():
-                output = self.model(images)
+                output = self.model.from_features(images) if self.on_features else self.model(images)
             output, targets, labels = self.peers.whole(output, targets, labels)
             terms = self.model.loss(output, targets)
         scaled = self.scaler.scale(terms["total"] * share / self.accumulate)

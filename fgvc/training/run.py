@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.stages import source_digest
 from fgvc.data.class_batches import batches_of_recipe
 from fgvc.data.images import hash_files
-from fgvc.data.loading import ImageSet, batches_of, train_loader
+from fgvc.data.loading import Batch, ImageSet, batches_of, train_loader
 from fgvc.data.progress import quiet
 from fgvc.data.records import check_files, damage
 from fgvc.data.transforms import train_pipeline
@@ -37,6 +36,7 @@ from fgvc.device import (
 from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
+from fgvc.methods import Method
 from fgvc.methods.build import build_variant
 from fgvc.methods.checkpoints import save_checkpoint
 from fgvc.provenance.digests import file_sha256
@@ -48,6 +48,7 @@ from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
 from fgvc.training.distributed import Peers, synchronised
 from fgvc.training.engine import Outcome, Trainer, autocast
+from fgvc.training.frozen_features import FrozenFeatures, refuse_unless_exact
 from fgvc.training.launch import launch
 from fgvc.training.progress import NoProgress, TrainingProgress
 from fgvc.training.resume import ResumeState
@@ -189,20 +190,7 @@ def _train(
         times = f"{peers.count} × " if peers.count > 1 else ""
         name = describe_device(device)["name"]
         say(f"{spec.label}: training on {times}{name}, {recipe.threads} torch thread(s)")
-    torch.manual_seed(spec.seed)
-    model = build_variant(
-        spec.project,
-        spec.method,
-        spec.image_size,
-        spec.num_classes,
-        with_weights=True,
-        dataset=spec.dataset,
-    )
-    if peers.count > 1:
-        model = synchronised(model, device)
-    model = model.to(device)
-    if recipe.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = _model(spec, device, peers)
     mean, std = spec.mean_std()
     pipeline = train_pipeline(recipe, spec.project.dataset(spec.dataset), spec.image_size, mean, std)
     samples = spec.samples(spec.split)
@@ -231,19 +219,21 @@ def _train(
     shared = peers.share(batches, mixes=trainer.mixing is not None)
     _cache_if_it_fits(images, spec, peers.count)
     workers = loader_workers(spec.project.settings.loader_workers, device, peers.count)
-    loader = train_loader(images, shared, workers, pin_memory=device.type == "cuda")
+    if recipe.frozen_features == "once":
+        trainer.on_features = True
+        taken = FrozenFeatures(model, recipe, images, device, workers).batches(shared)
+    else:
+        taken = batches_of(train_loader(images, shared, workers, pin_memory=device.type == "cuda"))
     peers.check_same(model, f"at step {trainer.step}")
     trainer.stop = stop
     if not peers.is_first:
-        return _follow(trainer, loader, resume)
+        return _follow(trainer, taken, resume)
     progress = TrainingProgress(
         spec.label, recipe.epochs, trainer.total_steps, trainer.step, spec.state_directory / "progress.json"
     )
     with stop.deferred():
         try:
-            outcome = trainer.train(
-                batches_of(loader), resume, progress, spec.project.settings.checkpoint_interval_s
-            )
+            outcome = trainer.train(taken, resume, progress, spec.project.settings.checkpoint_interval_s)
         finally:
             progress.close()
         if outcome.status == "stopped":
@@ -257,10 +247,31 @@ def _train(
     return RunResult("resumed" if previous else "trained", outcome.status, record)
 
 
-def _follow(trainer: Trainer, loader: DataLoader[Any], resume: ResumeState) -> RunResult:
+def _model(spec: RunSpec, device: torch.device, peers: Peers) -> Method:
+    """The model as training begins: a function of the run's identity."""
+    torch.manual_seed(spec.seed)
+    model = build_variant(
+        spec.project,
+        spec.method,
+        spec.image_size,
+        spec.num_classes,
+        with_weights=True,
+        dataset=spec.dataset,
+    )
+    if spec.recipe.frozen_features == "once":
+        refuse_unless_exact(model, spec.recipe)
+    if peers.count > 1:
+        model = synchronised(model, device)
+    model = model.to(device)
+    if spec.recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _follow(trainer: Trainer, taken: Iterator[Batch], resume: ResumeState) -> RunResult:
     """Take every step beside the first process, which writes all that is written."""
     with trainer.stop.deferred():
-        outcome = trainer.train(batches_of(loader), resume, NoProgress(), save_every_s=math.inf)
+        outcome = trainer.train(taken, resume, NoProgress(), save_every_s=math.inf)
         if outcome.status == "stopped":
             raise trainer.stop.error(f"at step {trainer.step} of {trainer.total_steps}")
         _peaks(trainer)
