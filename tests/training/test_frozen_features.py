@@ -88,7 +88,7 @@ def test_killed_it_ends_with_the_same_bytes(fresh: Fresh) -> None:
         ({"frozen_mode": "train"}, "the backbone is in training mode"),
         ({"augmentation": "weak"}, "pictures differ"),
         ({"mix_probability": 1.0, "mixup_alpha": 1.0}, "pictures differ"),
-        ({"method": "glsim", "train": "all"}, "'glsim' is more than a head"),
+        ({"method": "glsim", "options": {"top_k": 2}, "train": "all"}, "'glsim' is more than a head"),
         ({"method": "vpt", "options": {"num_prompts": 2}, "train": ["head.*", "prompts.*"]}, "'vpt' is more"),
     ],
 )
