@@ -200,6 +200,16 @@ class ThroughputFigure(Model):
     baseline_class: str = Field("vit", description="method class whose first variant the lines stand for")
 
 
+class ExamplesFigure(Model):
+    """Test images of a suite's first dataset, and what each method takes them for (first seed)."""
+
+    kind: Literal["examples"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    images: int = Field(18, ge=1, le=60, description="how many, at equal distances in the list of test images")
+
+
 class PublishedFigure(Model):
     """Published accuracy, averaged over the table's datasets, against the cost as counted by us."""
 

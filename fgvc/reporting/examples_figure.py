@@ -1,0 +1,157 @@
+"""The figure of example classifications: test images, and below each what every method takes it for.
+
+Source: the grid of example classifications in the README of edward62740/SC4001-Project at cb581f1.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fgvc.config.grid import Cell
+from fgvc.config.project import Project
+from fgvc.config.suite import ExamplesFigure
+from fgvc.data.decoding import decode
+from fgvc.data.splits import read_class_names
+from fgvc.errors import FgvcError
+from fgvc.evaluation.metrics import read_predictions
+from fgvc.reporting.cells import require_finished
+from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, WIDTH_INCHES, new_canvas
+from fgvc.reporting.grid_table import method_headings, short_titles
+from fgvc.reporting.runs import read_run
+
+#: Images in a row; the side of one, the room between two, the height of a line of text below, in inches.
+ACROSS, SIDE, GAP, LINE = 6, 0.93, 0.09, 0.105
+RIGHT_COLOUR, WRONG_COLOUR = "#1b7837", "#b2182b"
+#: Letters that fit below an image, and pixels of its longer side.
+LETTERS, PIXELS = 26, 280
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method (its short title) takes an image for, and with what probability."""
+
+    method: str
+    predicted: str
+    probability: float
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image, named by its path below the dataset's folder."""
+
+    sample_id: str
+    true: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Those of a figure. ``is_partial``: a method's run is not there yet."""
+
+    dataset: str
+    seed: int
+    found: tuple[Example, ...]
+    test_images: int
+    lacking: tuple[str, ...]
+    is_partial: bool
+
+
+def read_examples(
+    project: Project, suite_name: str, config: ExamplesFigure, target: str, *, allow_missing: bool = False
+) -> Examples:
+    """The examples of a suite's first dataset and first seed, at equal distances in the list of test images.
+
+    Raises FgvcError naming missing runs and the command that makes ``target``, unless ``allow_missing``; and
+    where no run has predictions.
+    """
+    suite = project.suite(suite_name)
+    dataset, seed = suite.datasets[0], suite.seeds[0]
+    headings = method_headings(project, suite.methods)
+    runs = {h.key: read_run(project, Cell(dataset, h.key, config.image_size), seed) for h in headings}
+    if not allow_missing:
+        require_finished(project, list(runs.values()), target)
+    names = read_class_names(project, dataset)
+    titles = short_titles(headings)
+    answered: dict[str, list[Answer]] = {}
+    chosen = pd.DataFrame()
+    for method, run in runs.items():
+        if run.status != "ok":
+            continue
+        columns = ("label", "top_classes", "top_probabilities")
+        frame = read_predictions(run.directory(project) / "predictions.parquet", columns)
+        places = [number * len(frame) // config.images for number in range(min(config.images, len(frame)))]
+        chosen, total = frame.iloc[places], len(frame)
+        for row in chosen.itertuples():
+            best = int(row.top_classes[0])
+            answer = Answer(titles[method], names[best], float(row.top_probabilities[0]), best == row.label)
+            answered.setdefault(str(row.sample_id), []).append(answer)
+    if chosen.empty:
+        raise FgvcError(
+            f"no run of the suite '{suite_name}' at image size {config.image_size} has predictions to show",
+            cure=f"snakemake --cores all -- {target}",
+        )
+    found = tuple(
+        Example(str(row.sample_id), names[int(row.label)], tuple(answered[str(row.sample_id)]))
+        for row in chosen.itertuples()
+    )
+    lacking = tuple(titles[method] for method, run in runs.items() if run.status != "ok")
+    unfinished = any(run.status in ("failed", "missing") for run in runs.values())
+    return Examples(dataset, seed, found, total, lacking, unfinished)
+
+
+def draw_examples(project: Project, examples: Examples, config: ExamplesFigure) -> Figure:
+    """The figure itself; needs no display.
+
+    Raises FgvcError where an image is not here or cannot be decoded.
+    """
+    notes = textwrap.wrap(_footnote(project, examples), FOOTNOTE_WIDTH)
+    rows = -(-len(examples.found) // ACROSS)
+    tall = SIDE + LINE * (1 + len(examples.found[0].answers)) + GAP + 0.05
+    below = 0.16 + 0.12 * len(notes)
+    height = below + rows * tall + 0.34
+    figure = new_canvas(config.title, notes, height)
+    for number, example in enumerate(examples.found):
+        row, column = divmod(number, ACROSS)
+        left = LEFT * WIDTH_INCHES + column * (SIDE + GAP)
+        top = height - 0.34 - row * tall
+        axes = figure.add_axes((left / WIDTH_INCHES, (top - SIDE) / height, SIDE / WIDTH_INCHES, SIDE / height))
+        axes.imshow(_thumbnail(project, examples.dataset, example.sample_id))
+        axes.set_axis_off()
+        axes.set_gid(f"example-{number}")
+        lines = [(example.true, "0.1", "bold")]
+        lines += [(_words(a), RIGHT_COLOUR if a.is_right else WRONG_COLOUR, "normal") for a in example.answers]
+        for place, (text, colour, weight) in enumerate(lines):
+            y = (top - SIDE - (place + 0.75) * LINE) / height
+            figure.text(left / WIDTH_INCHES, y, _short(text), size=4.8, color=colour, weight=weight, va="center")
+    return figure
+
+
+def _thumbnail(project: Project, dataset: str, sample_id: str) -> Image.Image:
+    image = decode(project.paths.data_dir(dataset) / sample_id)
+    image.thumbnail((PIXELS, PIXELS))
+    return image
+
+
+def _words(answer: Answer) -> str:
+    sign = "✓" if answer.is_right else f"✗ {answer.predicted}"
+    return f"{answer.method} {answer.probability:.2f} {sign}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+
+
+def _footnote(project: Project, examples: Examples) -> str:
+    text = "PARTIAL. " if examples.is_partial else ""
+    text += (
+        f"{project.dataset(examples.dataset).title}: {len(examples.found)} of {examples.test_images} test images, "
+        f"at equal distances in their list; seed {examples.seed}. Bold: the class. Below, for each method: the "
+        "probability of the class it takes the image for, ✓ where that is right, else its name."
+    )
+    return text + (f" Without results: {', '.join(examples.lacking)}." if examples.lacking else "")
