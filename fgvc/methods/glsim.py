@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fgvc.backbones.attention import AttentionRecorder
+from fgvc.backbones.attention_chain import rollout, run_and_read
 from fgvc.backbones.closed_form import encoder_macs, is_plain
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.errors import FgvcError
@@ -35,6 +37,7 @@ from fgvc.methods.similarity_crop import (
     random_patches,
     similarity,
 )
+from fgvc.methods.token_selection import require_cls_and_trunk
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class GLSimOptions:
     """Options of `GLSim`; the defaults are those of the code at 99cc474 on a timm backbone's own norms.
 
     Attributes:
+        score: what ranks the patches: their ``similarity`` to CLS, or ``rollout``: how much of CLS comes from
+            them through the attention of all layers, as RAMS-Trans has it (see `rollout`).
         metric: similarity of CLS and patches: ``cos``, or the distances ``l1`` and ``l2``.
         top_k: O, the number of patches that are chosen. Upstream doubles it for Dogs.
         select: ``crop``: a second pass over the box around them. ``tokens``: no second pass; their tokens
@@ -61,6 +66,7 @@ class GLSimOptions:
         head_init: ``zeros`` or torch's ``default``.
     """
 
+    score: str = "similarity"
     metric: str = "cos"
     top_k: int = 8
     select: str = "crop"
@@ -77,6 +83,7 @@ class GLSimOptions:
     head_init: HeadInit = "zeros"
 
     def __post_init__(self) -> None:
+        check_choice("score", self.score, ("similarity", "rollout"))
         check_choice("metric", self.metric, METRICS)
         check_choice("select", self.select, ("crop", "tokens"))
         check_choice("anchors", self.anchors, ("similar", "random"))
@@ -88,6 +95,8 @@ class GLSimOptions:
         check_choice("head_init", self.head_init, HEAD_INITS)
         if self.top_k < 1:
             raise ValueError(f"top_k={self.top_k}; at least one patch is chosen")
+        if self.score == "rollout" and self.metric != "cos":
+            raise ValueError(f"metric={self.metric}, but score=rollout compares nothing: leave it out")
         if self.select == "crop" and self.aggregator in ("dwsc", "conv"):
             raise ValueError(
                 f"aggregator={self.aggregator} is as long as CLS and top_k tokens: select=tokens"
@@ -102,11 +111,15 @@ class GLSimOptions:
 class GLSim(Method):
     """Two encoder passes: the image, and a crop around the patches most similar to its CLS token.
 
+    With ``score: rollout`` those that its CLS token attends to most, as RAMS-Trans crops (Hu et al., ACM MM
+    2021); as the ``rollout`` selector of DownSamplingInterLayerAdapter has it, ``top_k`` of them.
+
     Training and inference are the same; the loss is cross-entropy on the logits, and its gradient flows
     through both passes. The choice of the box has none.
 
     Outputs besides the logits: ``crops`` and ``boxes`` (with ``select: crop``), ``masks["gls"]`` (the
-    similarity [B, N] as its metric defines it: distances are low where patches are similar), and
+    similarity [B, N] as its metric defines it: distances are low where patches are similar) or
+    ``masks["rollout"]``, and
     ``embeddings["cls"]`` (row 0 after the aggregator).
     """
 
@@ -125,6 +138,9 @@ class GLSim(Method):
                 key="options.top_k",
                 cure="choose fewer patches, or use larger images",
             )
+        if options.score == "rollout":
+            require_cls_and_trunk(self.backbone, spec.backbone, "Attention rollout")
+            AttentionRecorder(self.backbone.blocks)  # refuses what cannot be recorded before anything runs
         if options.crop_cls == "own":
             self.crop_cls = nn.Parameter(self._backbone_cls().detach().clone())
         self.aggregator = self._make_aggregator()
@@ -171,11 +187,9 @@ class GLSim(Method):
 
     def forward(self, images: Tensor) -> MethodOutput:
         options, backbone = self.options, self.backbone
-        tokens = backbone(images)
+        tokens, scores = self._look_and_score(images)
         cls, patches = backbone.cls(tokens), backbone.patches(tokens)
-        with torch.no_grad():
-            scores = similarity(cls, patches, options.metric)
-            chosen = self._choose(images, scores)
+        chosen = self._choose(images, scores)
         crops = boxes = None
         if options.select == "crop":
             boxes = boxes_around(chosen, backbone.grid, backbone.patch_size, options.crop_end)
@@ -191,9 +205,19 @@ class GLSim(Method):
             embeddings={"cls": rows[:, 0]},
             crops=None if crops is None else crops[:, None],
             boxes=None if boxes is None else boxes[:, None],
-            masks={"gls": scores},
+            masks={"gls" if options.score == "similarity" else "rollout": scores},
             grid=backbone.grid,
         )
+
+    def _look_and_score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """All tokens of the first pass, and a score [B, N] of each patch, which has no gradient."""
+        backbone = self.backbone
+        if self.options.score == "rollout":
+            tokens, row = run_and_read([*backbone.blocks], backbone.embed(images), rollout)
+            return backbone.norm(tokens), row[:, backbone.num_prefix :]
+        tokens = backbone(images)
+        with torch.no_grad():
+            return tokens, similarity(backbone.cls(tokens), backbone.patches(tokens), self.options.metric)
 
     def _choose(self, images: Tensor, scores: Tensor) -> Tensor:
         """Indices [B, O] of the patches that are chosen."""
@@ -225,13 +249,21 @@ class GLSim(Method):
             self.forward_passes() * encoder_macs(self.backbone)
             + self.aggregator.macs(self._rows())
             + classified * self.head.in_features * self.head.out_features
+            + (self.selection_macs() if self.options.score == "rollout" else 0)
         )
 
     def selection_macs(self) -> int:
         """D·N: one product of CLS with each patch (for distances: one difference each).
 
+        Of a rollout S·D for the CLS row of the top map, and H·S² a layer for a row times its maps; what is
+        made again for want of memory is not counted.
+
         Norms, ranking and resampling are no multiply-accumulates of a product; as the similarity is computed
         element by element, cost records have it among the other operations with them.
         """
-        height, width = self.backbone.grid
-        return self.backbone.width * height * width
+        backbone = self.backbone
+        patches = backbone.grid[0] * backbone.grid[1]
+        if self.options.score == "similarity":
+            return backbone.width * patches
+        length = backbone.num_prefix + patches
+        return length * backbone.width + (backbone.depth - 1) * length**2 * backbone.heads

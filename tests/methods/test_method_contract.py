@@ -75,6 +75,7 @@ BACKBONES: dict[str, list[Case]] = {
     "glsim": [
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
+        Case("vit_pico_patch16_224", options={"score": "rollout"}),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
     ],
     "ielt": [
