@@ -49,6 +49,8 @@ class GLSimOptions:
             them through the attention of all layers, as RAMS-Trans has it (see `rollout`).
         metric: similarity of CLS and patches: ``cos``, or the distances ``l1`` and ``l2``.
         top_k: O, the number of patches that are chosen. Upstream doubles it for Dogs.
+        top_k_doubles_at: image side in pixels from which on O is twice that: 448 in the ILA code base, never
+            (None) in GLSim's.
         select: ``crop``: a second pass over the box around them. ``tokens``: no second pass; their tokens
             are aggregated with CLS (upstream's ablation ``select_top_k``).
         anchors: the ``similar`` patches, or ``random`` ones (an ablation; see `random_patches`).
@@ -69,6 +71,7 @@ class GLSimOptions:
     score: str = "similarity"
     metric: str = "cos"
     top_k: int = 8
+    top_k_doubles_at: int | None = None
     select: str = "crop"
     anchors: str = "similar"
     crop_end: str = "upstream"
@@ -95,6 +98,8 @@ class GLSimOptions:
         check_choice("head_init", self.head_init, HEAD_INITS)
         if self.top_k < 1:
             raise ValueError(f"top_k={self.top_k}; at least one patch is chosen")
+        if self.top_k_doubles_at is not None and self.top_k_doubles_at < 1:
+            raise ValueError(f"top_k_doubles_at={self.top_k_doubles_at}; a side in pixels, or null: never")
         if self.score == "rollout" and self.metric != "cos":
             raise ValueError(f"metric={self.metric}, but score=rollout compares nothing: leave it out")
         if self.select == "crop" and self.aggregator in ("dwsc", "conv"):
@@ -111,16 +116,16 @@ class GLSimOptions:
 class GLSim(Method):
     """Two encoder passes: the image, and a crop around the patches most similar to its CLS token.
 
-    With ``score: rollout`` those that its CLS token attends to most, as RAMS-Trans crops (Hu et al., ACM MM
-    2021); as the ``rollout`` selector of DownSamplingInterLayerAdapter has it, ``top_k`` of them.
+    With ``score: rollout``, around those that CLS draws most from through the attention of all layers, after
+    RAMS-Trans (Hu et al., ACM MM 2021); that ``top_k`` of them are boxed is of the ``rollout`` selector of
+    arkel23/DownSamplingInterLayerAdapter at 9b2248c.
 
     Training and inference are the same; the loss is cross-entropy on the logits, and its gradient flows
     through both passes. The choice of the box has none.
 
     Outputs besides the logits: ``crops`` and ``boxes`` (with ``select: crop``), ``masks["gls"]`` (the
     similarity [B, N] as its metric defines it: distances are low where patches are similar) or
-    ``masks["rollout"]``, and
-    ``embeddings["cls"]`` (row 0 after the aggregator).
+    ``masks["rollout"]``, and ``embeddings["cls"]`` (row 0 after the aggregator).
     """
 
     name = "glsim"
@@ -132,9 +137,12 @@ class GLSim(Method):
         super().__init__(spec, options)
         self.backbone = token_backbone(spec, norm_eps=options.norm_eps, final_norm=options.tokens == "normed")
         height, width = self.backbone.grid
-        if options.top_k > height * width:
+        doubled = options.top_k_doubles_at is not None and spec.image_size >= options.top_k_doubles_at
+        #: O at this image size.
+        self.top_k = options.top_k * (2 if doubled else 1)
+        if self.top_k > height * width:
             raise FgvcError(
-                f"top_k={options.top_k}, but {spec.image_size} pixels a side are {height * width} patches",
+                f"top_k={self.top_k}, but {spec.image_size} pixels a side are {height * width} patches",
                 key="options.top_k",
                 cure="choose fewer patches, or use larger images",
             )
@@ -222,8 +230,8 @@ class GLSim(Method):
     def _choose(self, images: Tensor, scores: Tensor) -> Tensor:
         """Indices [B, O] of the patches that are chosen."""
         if self.options.anchors == "random":
-            return random_patches(images, scores.shape[1], self.options.top_k, training=self.training)
-        return most_similar(scores, self.options.metric, self.options.top_k)
+            return random_patches(images, scores.shape[1], self.top_k, training=self.training)
+        return most_similar(scores, self.options.metric, self.top_k)
 
     def _classify(self, rows: Tensor) -> Tensor:
         """[B, L, D] → logits [B, K]."""
@@ -234,7 +242,7 @@ class GLSim(Method):
 
     def _rows(self) -> int:
         """Rows that the aggregator is given: the image's, and the crop's or the chosen patches'."""
-        return 2 if self.options.select == "crop" else 1 + self.options.top_k
+        return 2 if self.options.select == "crop" else 1 + self.top_k
 
     def forward_passes(self) -> int:
         return 2 if self.options.select == "crop" else 1

@@ -1,29 +1,28 @@
-"""GLSim's crop around what the CLS token attends to (RAMS-Trans), and the frozen variants with a crop."""
+"""GLSim's crop around what the CLS token attends to (RAMS-Trans), and how many patches it is around."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fgvc.config.project import Project
 from fgvc.cost import count_dispatch
 from fgvc.errors import FgvcError
 from fgvc.methods import ModelSpec
-from fgvc.methods.build import build_variant, create_model
+from fgvc.methods.build import create_model
 from fgvc.methods.glsim import GLSim, GLSimOptions
 from fgvc.methods.similarity_crop import boxes_around, crop_and_resize
 
-SHIPPED = Project(Path(__file__).resolve().parents[2])
 PICO = "vit_pico_patch16_224"
 
 
-def tiny() -> GLSim:
+def tiny(image_size: int = 64, **options: Any) -> GLSim:
     torch.manual_seed(0)
-    spec = ModelSpec(PICO, 5, 64, shape={"embed_dim": 32, "depth": 3, "num_heads": 2})
-    return GLSim(spec, GLSimOptions(score="rollout", top_k=3, head_init="default")).eval()
+    spec = ModelSpec(PICO, 5, image_size, shape={"embed_dim": 32, "depth": 3, "num_heads": 2})
+    given = {"score": "rollout", "top_k": 3, "head_init": "default", **options}
+    return GLSim(spec, GLSimOptions(**given)).eval()
 
 
 def pictures(count: int = 3) -> Tensor:
@@ -59,9 +58,33 @@ def test_the_crop_is_around_what_cls_comes_from(training: bool) -> None:
     torch.testing.assert_close(output.logits, logits, atol=1e-5, rtol=1e-4)
 
 
-def test_the_closed_form_is_what_is_dispatched() -> None:
-    model = tiny()
+def test_without_aggregator_the_logits_of_both_passes_are_averaged() -> None:
+    model, images = tiny(aggregator="none", classifier="avg_cls", crop_cls="own"), pictures()
+    with torch.no_grad():
+        model.crop_cls.add_(1)
+        output = model(images)
+        whole = model.head(model.backbone(images)[:, 0])
+        crop = model.head(model.backbone(output.crops[:, 0], cls_token=model.crop_cls)[:, 0])
+    torch.testing.assert_close(output.logits, (whole + crop) / 2)
+    assert not torch.allclose(whole, crop)
+
+
+@pytest.mark.parametrize("options", [{}, {"aggregator": "none", "classifier": "avg_cls"}])
+def test_the_closed_form_is_what_is_dispatched(options: dict[str, str]) -> None:
+    model = tiny(**options)
     assert model.closed_form_macs() == count_dispatch(model, 64).macs
+
+
+@pytest.mark.parametrize(("side", "chosen"), [(48, 2), (64, 4), (80, 4)])
+@pytest.mark.parametrize("score", ["rollout", "similarity"])
+def test_twice_as_many_patches_are_boxed_from_a_size_on(side: int, chosen: int, score: str) -> None:
+    model = tiny(side, score=score, top_k=2, top_k_doubles_at=64)
+    images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        output = model(images)
+    (scores,) = output.masks.values()
+    boxes = boxes_around(scores.topk(chosen).indices, model.backbone.grid, 16, "upstream")
+    assert torch.equal(output.boxes[:, 0], boxes)
 
 
 @pytest.mark.parametrize(
@@ -70,19 +93,10 @@ def test_the_closed_form_is_what_is_dispatched() -> None:
         (PICO, {"score": "attention"}, "possible: similarity, rollout"),
         (PICO, {"score": "rollout", "metric": "l2"}, "score=rollout compares nothing"),
         ("test_vit2", {"score": "rollout"}, "has none"),
+        (PICO, {"top_k": 10, "top_k_doubles_at": 64}, "top_k=20, but 64 pixels a side are 16 patches"),
+        (PICO, {"top_k_doubles_at": 0}, "top_k_doubles_at=0"),
     ],
 )
-def test_what_cannot_be_rolled_out_is_refused(backbone: str, options: dict[str, str], reason: str) -> None:
+def test_what_cannot_be_rolled_out_is_refused(backbone: str, options: dict[str, Any], reason: str) -> None:
     with pytest.raises(FgvcError, match=reason):
         create_model("glsim", backbone=backbone, num_classes=2, image_size=64, **options)
-
-
-@pytest.mark.parametrize("name", ["glsim_vit_b16_frozen", "rams_vit_b16_frozen"])
-def test_a_frozen_variant_trains_aggregator_head_and_the_cls_tokens(name: str) -> None:
-    """7,090,176 is what upstream adds to a ViT-B, its second CLS token included (specification)."""
-    with torch.device("meta"):
-        model = build_variant(SHIPPED, name, 224, 200, with_weights=False)
-    trains = {n for n, p in model.named_parameters() if p.requires_grad}
-    assert {n.split(".")[0] for n in trains} == {"aggregator", "head", "crop_cls", "backbone"}
-    assert [n for n in trains if n.startswith("backbone.")] == ["backbone.vit.cls_token"]
-    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 7_090_176 + 768 + 200 * 769
