@@ -3,8 +3,8 @@
 Source: Rao et al., Counterfactual Attention Learning for Fine-Grained Visual Categorization and
 Re-identification, ICCV 2021, arXiv 2108.08728; code raoyongming/CAL at 0ba9d50 (``models/cal.py``,
 ``utils.py``, ``train_distributed.py``, ``infer.py``), which follows WS-DAN; on a ViT after
-arkel23/FGIR-Backbones at 61dc269 and arkel23/DownSamplingInterLayerAdapter at 9b2248c. Written from a description of what that code computes, and compared with
-its outputs (tests/methods/test_golden_cal.py).
+arkel23/FGIR-Backbones at 61dc269 and arkel23/DownSamplingInterLayerAdapter at 9b2248c. Written from a
+description of what that code computes, and compared with CAL's outputs (tests/methods/test_golden_cal.py).
 """
 
 from __future__ import annotations

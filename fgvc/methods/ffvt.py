@@ -2,9 +2,9 @@
 
 Source: Wang et al., Feature Fusion Vision Transformer for Fine-Grained Visual Categorization, BMVC 2021;
 code Markin-Wang/FFVT at 9e44d1b (``models/modeling.py``). Written from a description of
-what that code computes, and compared with its outputs (tests/methods/test_golden_ffvt.py). What
-arkel23/DownSamplingInterLayerAdapter at 9b2248c has in its place on a frozen ViT (``maws``) differs in how its
-last block and norm start, no more; of that no recorded output exists.
+what that code computes, and compared with its outputs (tests/methods/test_golden_ffvt.py). The
+``maws`` of arkel23/DownSamplingInterLayerAdapter at 9b2248c on a frozen ViT differs in how the last block and
+norm start, no more; no recorded output of that exists.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class FFVT(Method):
         if not options.feature_fusion:
             return
         start_last_block(self.backbone.blocks[-1], options.last_block_init)
-        if (options.last_norm_init or options.last_block_init) != "pretrained" and isinstance(norm, nn.LayerNorm):
+        norm_init = options.last_norm_init or options.last_block_init
+        if norm_init != "pretrained" and isinstance(norm, nn.LayerNorm):
             norm.reset_parameters()
 
     def forward(self, images: Tensor) -> MethodOutput:

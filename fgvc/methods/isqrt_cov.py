@@ -32,7 +32,7 @@ class ISqrtCovOptions:
             network's own.
         mirror: a prediction is the mean of the logits of the image and of its mirror image, as fast-MPN-COV
             tests fine-tuned networks; training never mirrors here.
-        cls_token: False: a ViT sees its patches alone (ILA's head). Either way the feature map is the patches.
+        cls_token: False: a ViT sees its patches alone (ILA's head); they are the feature map either way.
         norm_eps: eps of a ViT's norms; None: the backbone's. GLSim's and ILA's code bases have 1e-12.
         head_init: torch's ``default``, ``zeros``, or ``xavier`` (ILA code base).
     """

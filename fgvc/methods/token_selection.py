@@ -11,7 +11,7 @@ from fgvc.backbones.timm_models import draw_block
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.errors import FgvcError
 
-#: Of the block that the chosen tokens go through: as it was pre-trained, or drawn anew; see `start_last_block`.
+#: Of the block that chosen tokens go through: as it was pre-trained, or drawn anew; see `start_last_block`.
 SelectionBlockInit = Literal["pretrained", "random", "xavier"]
 SELECTION_BLOCK_INITS = ("pretrained", "random", "xavier")
 
@@ -33,8 +33,8 @@ def require_cls_and_trunk(backbone: TokenBackbone, name: str, method: str) -> No
 def start_last_block(block: nn.Module, init: SelectionBlockInit) -> None:
     """Have a block that holds pre-trained weights start as ``init`` says.
 
-    ``random`` as in TransFG's and FFVT's code; ``xavier`` as in the ILA code base, where every linear layer of
-    it is drawn Xavier-uniform, those of the attention as well (see `draw_block`).
+    ``random`` as in TransFG's and FFVT's code; ``xavier`` as in the ILA code base, where every linear layer
+    is drawn Xavier-uniform, those of the attention as well (see `draw_block`).
     """
     if init != "pretrained":
         draw_block(block, xavier_attention=init == "xavier")

@@ -30,8 +30,8 @@ PICO = "vit_pico_patch16_224"
 CLASSES = 5
 TINY = {"embed_dim": 32, "depth": 3, "num_heads": 2}
 
-#: Modules in which something trains, and parameters of 200 classes that do: by hand, and where upstream's were counted
-#: (golden `ilarepo_psm_a`; specification) they agree. A block of ViT-B is 7,087,872, a head 769 a class, CLS 768.
+#: Modules in which something trains, and how many parameters do for 200 classes: counted by hand, and for
+#: TransFG and GLSim by upstream. A block of ViT-B has 7,087,872, a head 769 a class, CLS 768.
 TRAINS = {
     "transfg_vit_b16_frozen": ({"backbone.vit.blocks.11", "head", "backbone.vit.cls_token"}, 7_242_440),
     "ffvt_vit_b16_frozen": ({"backbone.vit.blocks.11", "head", "backbone.vit.cls_token"}, 7_242_440),
@@ -67,7 +67,7 @@ def test_a_shipped_variant_trains_these_modules_and_so_many_parameters(name: str
 
 @pytest.mark.parametrize("name", [*TRAINS, "transfg_pico_frozen", "glsim_pico_frozen"])
 def test_gradients_are_in_what_trains_and_nowhere_else(name: str) -> None:
-    """The variant's options and patterns on a small ViT, whose last block takes the place of number 11 (3)."""
+    """The variant's options and patterns on a small ViT, whose last block has number 3."""
     variant = SHIPPED.variant(name)
     own = {"ds_blocks": [1]} if variant.method == "ila" else {}
     given = {"num_token": 3} if variant.method == "ffvt" else own
@@ -111,7 +111,7 @@ def test_every_row_of_a_frozen_backbone_has_a_variant_and_no_other_has() -> None
 
 @pytest.mark.parametrize("column", [name for name, c in table().columns.items() if c.variant])
 def test_the_printed_totals_of_trainable_parameters_are_those_of_our_variants(column: str) -> None:
-    """Five times the mean over ten datasets: that of soyageing and of its five stages, of which five have a row."""
+    """Five times the mean over ten datasets: the five of the table, and the five stages of soyageing."""
     printed = table().columns[column]
     assert printed.variant is not None
     rows = [row.dataset for row in table().rows.values() if row.dataset]
@@ -185,9 +185,9 @@ def test_the_feature_map_of_cal_is_the_normed_patches_in_their_places() -> None:
         tokens = vit.patch_embed(images) + vit.pos_embed
         for block in vit.blocks:
             tokens = block(tokens)
-        found = model.feature_maps(images)
-    assert tokens.shape[1] == 16 and found.shape == (2, 32, 4, 4)
-    torch.testing.assert_close(found[:, :, 1, 2], vit.norm(tokens)[:, 6])
+        expected, found = vit.norm(tokens), model.feature_maps(images)
+    assert expected.shape[1] == 16 and found.shape == (2, 32, 4, 4)
+    torch.testing.assert_close(found[:, :, 1, 2], expected[:, 6])
 
 
 @pytest.mark.parametrize("method", ["cal", "isqrtcov"])
