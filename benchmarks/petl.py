@@ -39,6 +39,9 @@ METHODS: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
     ("linear probe", "vit", {}, ()),
 )
 
+#: Batches of an epoch, and epochs, where features are computed once.
+EPOCH, EPOCHS = 2, 10
+
 Loss = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -47,6 +50,7 @@ def run() -> Iterator[Ratio]:
     for title, method, options, trains in METHODS:
         for size, batch in SHAPES:
             yield from _both(title, method, options, trains, size, batch)
+    yield _once()
 
 
 def _both(
@@ -77,6 +81,36 @@ def _both(
         training_step(ours, images, our_loss),
         training_step(theirs, images, their_loss),
     )
+
+
+def _once() -> Ratio:
+    """A linear probe's epochs on fixed pictures: features computed before the first against in every step."""
+    torch.manual_seed(0)
+    images, targets = torch.randn(EPOCH, 8, 3, 224, 224), torch.arange(8) % CLASSES
+    model = create_model("vit", backbone=BACKBONE, num_classes=CLASSES, image_size=224)
+    model.set_trainable(("head.*",))
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.01)
+
+    def step(logits: Tensor) -> None:
+        nn.functional.cross_entropy(logits, targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def once() -> None:
+        model.train()
+        with torch.no_grad():
+            features = [model.backbone_features(batch) for batch in images]
+        for _ in range(EPOCHS):
+            for batch in features:
+                step(model.from_features(batch).logits)
+
+    def each_step() -> None:
+        model.train()
+        for _ in range(EPOCHS):
+            for batch in images:
+                step(model(batch).logits)
+
+    return paired(f"linear probe, {EPOCHS} epochs: features once / in every step", once, each_step)
 
 
 def _step_macs(model: nn.Module, images: Tensor, loss: Loss) -> int:

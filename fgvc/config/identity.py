@@ -19,7 +19,7 @@ def recipe_identity(project: Project, dataset: str, method: str) -> dict[str, An
     Titles, notes and sources are left out; presets are written out.
     """
     variant = project.variant(method)
-    recipe = variant.recipe_on(dataset).resolved().model_dump()
+    recipe = variant.recipe_on(dataset).resolved().identity()
     # The learning rate of a run is given by its own path (a search's candidate, or the choice).
     recipe.pop("learning_rate")
     # Only where something is frozen, so that the runs of all others keep their identity.

@@ -41,6 +41,11 @@ class Variant(Model):
     source: str = Field(description="where the recipe comes from: paper, code at a commit, or ours")
     notes: str | None = None
 
+    @property
+    def keeps_own_part(self) -> bool:
+        """Whether a checkpoint leaves out the frozen backbone, which its weights file has."""
+        return self.train != "all" and self.weights is not None
+
     def options_on(self, dataset: str | None) -> dict[str, Any]:
         """Options of the method class on a dataset (None: on none in particular)."""
         return self.options | self.dataset_options.get(dataset or "", {})
@@ -50,7 +55,7 @@ class Variant(Model):
         own = self.dataset_recipe.get(dataset or "")
         if not own:
             return self.recipe
-        return Recipe.model_validate(self.recipe.model_dump(exclude_unset=True) | own)
+        return Recipe.model_validate(self.recipe.overridden(own))
 
 
 class UrlSource(Model):

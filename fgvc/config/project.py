@@ -161,7 +161,7 @@ class Project:
             except UnknownNameError as error:
                 error.file, error.line = shown, source.line_of(("recipe", "base"))
                 raise
-            source.data["recipe"] = {**base.model_dump(exclude_unset=True), **own}
+            source.data["recipe"] = base.overridden(own)
         variant = validate(Variant, source, shown)
         if variant.weights is not None:
             try:
@@ -174,7 +174,7 @@ class Project:
         for dataset, own in variant.dataset_recipe.items():
             at = ("dataset_recipe", dataset)
             self._named("dataset", dataset, "method", name, at)
-            merged = source.data["recipe"] | own
+            merged = variant.recipe.overridden(own)
             try:
                 validate(Recipe, source.part(at, merged), shown)
             except FgvcError as error:

@@ -16,6 +16,7 @@ from fgvc.cost.tracing import TraceCount, count_fvcore
 from fgvc.errors import FgvcError
 from fgvc.methods import Method, registered
 from fgvc.methods.build import build_variant, create_model
+from fgvc.methods.checkpoints import own_names
 from fgvc.provenance.files import write_json
 from fgvc.provenance.machine import package_versions
 
@@ -35,7 +36,10 @@ _ACTIVATIONS = (
     "float32, at batch 1, without what is overwritten in place: an estimate of what training keeps for the "
     "backward pass"
 )
-_CHECKPOINT = "checkpoint_mib is the model's state (parameters and buffers) in float32"
+_STATE = (
+    "state_mib is the model's state (parameters and buffers) in float32; checkpoint_mib is what a checkpoint "
+    "holds: of a frozen backbone, nothing that its weights file has"
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class CostTarget:
                 **self.options,
             )
 
+    def checkpoint_names(self, model: Method) -> list[str]:
+        """Names of the tensors of ``model`` that a checkpoint holds."""
+        part = self.backbone is None and self.project.variant(self.name).keeps_own_part
+        return own_names(model) if part else list(model.state_dict())
+
 
 def cost_record(
     project: Project,
@@ -122,6 +131,7 @@ def cost_record(
     asked = CostTarget(project, target, image_size, num_classes, backbone, options or {})
     dispatch = _dispatch_count(asked)
     model = asked.build("cpu")
+    state = model.state_dict()
     trace, formula = count_fvcore(model, image_size), closed_form(model)
     difference_pct = _difference_pct(dispatch, trace, formula)
     return {
@@ -139,7 +149,8 @@ def cost_record(
         "selection_macs_g": _giga(model.selection_macs()),
         "other_ops_g": _giga(sum(dispatch.other_ops.values())),
         "other_ops_by_kind_g": {kind: _giga(count) for kind, count in dispatch.other_ops.items()},
-        "checkpoint_mib": _mib(4 * sum(tensor.numel() for tensor in model.state_dict().values())),
+        "state_mib": _mib(4 * sum(tensor.numel() for tensor in state.values())),
+        "checkpoint_mib": _mib(4 * sum(state[name].numel() for name in asked.checkpoint_names(model))),
         "activation_mib_estimate": _mib(dispatch.activation_bytes),
         "peak_activation_mib_estimate": _mib(dispatch.peak_bytes),
         "counts": {
@@ -154,7 +165,7 @@ def cost_record(
         "uncounted_ops": dict(dispatch.uncounted_ops),
         "fvcore_unsupported_ops": dict(trace.unsupported_ops),
         "units": UNITS,
-        "notes": [_ACTIVATIONS, _CHECKPOINT],
+        "notes": [_ACTIVATIONS, _STATE],
         "packages": _packages(),
     }
 

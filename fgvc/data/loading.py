@@ -1,7 +1,8 @@
 """Loading images in an order and with an augmentation that depend on nothing but seed, epoch and sample.
 
-The order of an epoch is f(seed, epoch) and the augmentation of a sample is f(seed, epoch, sample id). So a
-resumed run, and one with another number of workers, sees the same pictures.
+The order of an epoch is f(seed, epoch), also where its batches are of whole classes
+(`fgvc.data.class_batches`), and the augmentation of a sample is f(seed, epoch, sample id). So a resumed run,
+and one with another number of workers, sees the same pictures.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from fgvc.data.decoding import decode
 from fgvc.data.transforms import Pipeline
 from fgvc.errors import FgvcError
 from fgvc.provenance.digests import seed_from
+
+#: Of a run: lists of ``(epoch, index)``.
+Batches = Sampler[list[tuple[int, int]]]
 
 Progress = Callable[[int, int], None]
 
@@ -101,7 +105,7 @@ class ImageSet(Dataset[Item | FgvcError]):
         return self.pipeline.finish(Image.fromarray(array)), sample.class_id, index
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
+class EpochBatches(Batches):
     """The batches of a whole training run from some batch on, as lists of ``(epoch, index)``.
 
     Every epoch has ``batches_per_epoch`` full batches (the last, incomplete one is left out, another
@@ -121,11 +125,15 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for epoch in range(self.first_batch // self.batches_per_epoch, self.epochs):
-            order = epoch_order(self.samples, self.seed, epoch)
-            skip = self.first_batch - epoch * self.batches_per_epoch
-            for batch in range(max(0, skip), self.batches_per_epoch):
-                chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            skip = max(0, self.first_batch - epoch * self.batches_per_epoch)
+            for chosen in self.of_epoch(epoch)[skip:]:
                 yield [(epoch, index) for index in chosen]
+
+    def of_epoch(self, epoch: int) -> list[list[int]]:
+        """The indices of each of an epoch's batches."""
+        order = epoch_order(self.samples, self.seed, epoch)
+        starts = range(0, self.batches_per_epoch * self.batch_size, self.batch_size)
+        return [order[start : start + self.batch_size] for start in starts]
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
@@ -172,7 +180,7 @@ def _end_with_the_trainer() -> None:
         os._exit(0)
 
 
-def train_loader(images: ImageSet, batches: EpochBatches, workers: int, pin_memory: bool) -> DataLoader[Any]:
+def train_loader(images: ImageSet, batches: Batches, workers: int, pin_memory: bool) -> DataLoader[Any]:
     """All batches of a run, in order, decoded by ``workers`` processes (0: in this one)."""
     return DataLoader(
         images,

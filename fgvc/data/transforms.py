@@ -3,7 +3,8 @@
 Source: GLSim code base at 99cc474, configs/augs/{weak,medium,strong}augs.yaml and its data transforms:
 a square bicubic resize to R = int(ratio · S), a random crop of S (test: a centre crop), a horizontal flip,
 an augmentation policy, normalisation, random erasing; ``strong`` crops with RandomResizedCrop from the whole
-image.
+image. What a recipe may have otherwise (`fgvc.config.recipe`): a resize that keeps the shape, a centre crop,
+colour jitter (IELT), blurring and sharpening (PIM), or training images as test images.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ HALF: Triple = (0.5, 0.5, 0.5)
 
 #: RandomErasing of the presets: area and aspect ratio of the erased box.
 ERASING_SCALE, ERASING_RATIO = (0.02, 0.4), (0.3, 3.3)
+#: As in chou141253/FGVC-PIM at 348edd9, data/dataset.py: kernel and σ of the blur in pixels; of sharpness.
+BLUR_KERNEL, BLUR_SIGMA, SHARPNESS = 5, (0.1, 5.0), 1.5
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Pipeline:
     Attributes:
         prepare: decoded RGB image → RGB image; the same at every epoch, so its result may be cached.
         finish: prepared image → normalised float tensor [3, S, S]; random when training.
-        prepared_side: side of the prepared square image in pixels, None where it keeps the original's size.
+        prepared_side: side of the prepared square image in pixels, None where it is no square or not resized.
     """
 
     prepare: Callable[[Image.Image], Image.Image]
@@ -61,7 +64,7 @@ def normalisation(
 
 
 def resized_side(recipe: Recipe, dataset: Dataset, image_size: int) -> int:
-    """R, the side of the square that images are resized to before the crop (300 at 224, 600 at 448)."""
+    """R, the side that images are resized to before the crop (300 at 224, 600 at 448)."""
     return int((dataset.resize_ratio or recipe.resize_ratio) * image_size)
 
 
@@ -71,38 +74,66 @@ def _same(image: Image.Image) -> Image.Image:
 
 def train_pipeline(recipe: Recipe, dataset: Dataset, image_size: int, mean: Triple, std: Triple) -> Pipeline:
     """The training transform of a resolved recipe. Draws from torch's default generator only."""
-    side = resized_side(recipe, dataset, image_size)
+    if recipe.augmentation == "none":
+        return eval_pipeline(recipe, dataset, image_size, mean, std)
     strong = recipe.augmentation == "strong"
-    steps: list[Callable[..., object]] = [
-        T.RandomResizedCrop(image_size, interpolation=InterpolationMode.BICUBIC)
-        if strong
-        else T.RandomCrop(image_size)
-    ]
+    steps: list[Callable[..., object]]
+    if strong:
+        steps = [T.RandomResizedCrop(image_size, interpolation=InterpolationMode(recipe.interpolation))]
+    else:
+        steps = [_CROPS[recipe.train_crop](image_size)]
     if dataset.horizontal_flip:
         steps.append(T.RandomHorizontalFlip())
     if recipe.augmentation == "medium":
         steps.append(T.TrivialAugmentWide())
     elif strong:
         steps.append(T.RandAugment())
-    steps += [T.ToTensor(), T.Normalize(mean, std)]
+    steps += [*_colour_steps(recipe), T.ToTensor(), T.Normalize(mean, std)]
     if recipe.random_erasing:
         steps.append(T.RandomErasing(recipe.random_erasing, ERASING_SCALE, ERASING_RATIO))
     if strong:
         return Pipeline(_same, T.Compose(steps), None)
-    return Pipeline(_square_resize(side), T.Compose(steps), side)
+    return _resized_before(recipe, dataset, image_size, T.Compose(steps))
+
+
+_CROPS = {"random": T.RandomCrop, "centre": T.CenterCrop}
+
+
+def _colour_steps(recipe: Recipe) -> list[Callable[..., object]]:
+    """Jitter, blurring and sharpening, those that the recipe has."""
+    steps: list[Callable[..., object]] = []
+    jitter = (recipe.brightness_jitter, recipe.contrast_jitter, recipe.saturation_jitter)
+    if any(jitter):
+        steps.append(T.ColorJitter(*jitter))
+    if recipe.blur_probability:
+        steps.append(T.RandomApply([T.GaussianBlur(BLUR_KERNEL, BLUR_SIGMA)], recipe.blur_probability))
+    if recipe.sharpen_probability:
+        steps.append(T.RandomAdjustSharpness(SHARPNESS, recipe.sharpen_probability))
+    return steps
 
 
 def eval_pipeline(recipe: Recipe, dataset: Dataset, image_size: int, mean: Triple, std: Triple) -> Pipeline:
-    """The test transform: square resize, centre crop, normalisation."""
-    side = resized_side(recipe, dataset, image_size)
+    """The test transform: resize, centre crop, normalisation."""
     finish = T.Compose([T.CenterCrop(image_size), T.ToTensor(), T.Normalize(mean, std)])
-    return Pipeline(_square_resize(side), finish, side)
+    return _resized_before(recipe, dataset, image_size, finish)
 
 
-def _square_resize(side: int) -> Callable[[Image.Image], Image.Image]:
+def _resized_before(
+    recipe: Recipe, dataset: Dataset, image_size: int, finish: Callable[[Image.Image], Tensor]
+) -> Pipeline:
+    side, keeps_shape = resized_side(recipe, dataset, image_size), recipe.resize == "short_side"
     # No function inside a function: where processes are not forked, loader workers get a pickled copy.
-    return partial(_resized, side=side)
+    prepare = partial(_resized, side=side, keeps_shape=keeps_shape, filter_=_FILTERS[recipe.interpolation])
+    return Pipeline(prepare, finish, None if keeps_shape else side)
 
 
-def _resized(image: Image.Image, side: int) -> Image.Image:
-    return image.resize((side, side), Image.Resampling.BICUBIC)
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def _resized(image: Image.Image, side: int, keeps_shape: bool, filter_: Image.Resampling) -> Image.Image:
+    if not keeps_shape:
+        return image.resize((side, side), filter_)
+    shorter = min(image.size)
+    # As torchvision does: the longer side is rounded down.
+    width, height = (side * length // shorter for length in image.size)
+    return image.resize((width, height), filter_)

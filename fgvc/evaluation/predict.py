@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from fgvc.backbones.weights import read_record
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.project import Project
 from fgvc.config.stages import version
@@ -30,7 +31,8 @@ from fgvc.device import (
 from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import compute_metrics
-from fgvc.methods.build import build_variant, load_checkpoint
+from fgvc.methods.build import build_variant
+from fgvc.methods.checkpoints import backbone_of, load_checkpoint
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.files import atomic_path, read_json, write_json
 from fgvc.provenance.store import ResultStore
@@ -199,15 +201,18 @@ def _frozen_model(project: Project, directory: Path, record: dict[str, Any]) -> 
             cure="train the run again, or restore the file (dvc checkout)",
         )
     dataset = record["dataset"]
+    leans_on = backbone_of(checkpoint)
     model = build_variant(
         project,
         record["method"],
         record["image_size"],
         project.dataset(dataset).classes,
-        with_weights=False,
+        with_weights=leans_on is not None,
         dataset=dataset,
     )
-    load_checkpoint(model, checkpoint)
+    weights = project.variant(record["method"]).weights
+    here = read_record(project, weights)["sha256"] if leans_on and weights else None
+    load_checkpoint(model, checkpoint, here)
     return model
 
 

@@ -83,6 +83,8 @@ class Method(nn.Module):
     #: True when they meet in the forward pass already, and not in batch norms alone. The loss may couple them
     #: on several devices, which collect what it reads; a forward pass that does is refused there.
     couples_forward: ClassVar[bool] = False
+    #: True when the method is a head on what one pass of its backbone gives (see `backbone_features`).
+    is_head_on_features: ClassVar[bool] = False
 
     backbone: nn.Module
     #: Whether modules in which nothing trains stay in evaluation mode during training (no dropout, no
@@ -102,8 +104,28 @@ class Method(nn.Module):
         The place for parameters that start as a copy of the backbone's.
         """
 
+    def begin_training(self, passes_per_epoch: int) -> None:
+        """Called before the first training step, and again where a run is resumed, before its state is there.
+
+        The place for what is counted in epochs; a pass is one forward and backward pass of a micro-batch.
+        """
+
     def forward(self, images: Tensor) -> MethodOutput:
         """images [B, 3, S, S], normalised floats."""
+        raise NotImplementedError
+
+    def backbone_features(self, images: Tensor) -> Tensor:
+        """All that the head reads of the backbone, [B, …]: `forward` is `from_features` of it.
+
+        Raises NotImplementedError unless `is_head_on_features`.
+        """
+        raise NotImplementedError
+
+    def from_features(self, features: Tensor) -> MethodOutput:
+        """The prediction from what `backbone_features` gave.
+
+        Raises NotImplementedError unless `is_head_on_features`.
+        """
         raise NotImplementedError
 
     def loss(self, output: MethodOutput, targets: Tensor) -> dict[str, Tensor]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-import safetensors.torch
-from torch import Tensor, nn
 
 from fgvc.backbones.weights import fits, load_into
 from fgvc.config.project import Project
-from fgvc.errors import FgvcError, first_few
+from fgvc.errors import FgvcError
 from fgvc.methods import Method, ModelSpec, method_class
 from fgvc.methods.base import make_options
 
@@ -99,45 +95,3 @@ def build_variant(
             error.file = project.paths.shown(project.file("method", name))
         raise
     return model
-
-
-def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Load a whole model from safetensors, strictly.
-
-    Raises FgvcError when the file is no safetensors, when a name, shape or type differs from the model's, and
-    when a value is not a number.
-    """
-    try:
-        state = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise FgvcError("the checkpoint does not exist", file=path) from None
-    except safetensors.SafetensorError as error:
-        problem = f"this is no safetensors file, or a damaged one: {str(error).splitlines()[0]}"
-        raise FgvcError(problem, file=path, cure="restore the file (dvc checkout), or train again") from None
-    misfit = _misfit(model.state_dict(), state)
-    if misfit:
-        raise FgvcError(
-            f"the checkpoint does not fit the model: {misfit}",
-            file=path,
-            cure="train again; the checkpoint belongs to another recipe or was changed",
-        )
-    model.load_state_dict(state, strict=True)
-
-
-def _misfit(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
-    """What keeps the tensors ``found`` from being those of a model, or None."""
-    lacking, foreign = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if lacking or foreign:
-        told = [f"lacking: {first_few(lacking)}"] if lacking else []
-        return "; ".join([*told, f"not known: {first_few(foreign)}"] if foreign else told)
-    for name, tensor in found.items():
-        if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
-            return f"{name} is {_kind(tensor)} instead of {_kind(wanted[name])}"
-        if tensor.isnan().any():
-            return f"{name} holds values that are not a number"
-    return None
-
-
-def _kind(tensor: Tensor) -> str:
-    """``float32 [192, 64]``."""
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -36,6 +36,7 @@ class CNN(Method):
 
     name = "cnn"
     Options = CNNOptions
+    is_head_on_features = True
     backbone: FeatureBackbone
 
     def __init__(self, spec: ModelSpec, options: CNNOptions) -> None:
@@ -45,8 +46,13 @@ class CNN(Method):
         self.head = linear_head(self.backbone.pooled_width, spec.num_classes, options.head_init)
 
     def forward(self, images: Tensor) -> MethodOutput:
-        pooled = self.backbone.pool(self.backbone(images))
-        return MethodOutput(logits=self.head(self.dropout(pooled)))
+        return self.from_features(self.backbone_features(images))
+
+    def backbone_features(self, images: Tensor) -> Tensor:
+        return self.backbone.pool(self.backbone(images))
+
+    def from_features(self, features: Tensor) -> MethodOutput:
+        return MethodOutput(logits=self.head(self.dropout(features)))
 
     def closed_form_macs(self) -> int | None:
         layers = layer_sum(self, self.spec.image_size)

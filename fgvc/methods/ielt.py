@@ -8,6 +8,7 @@ that code computes, and compared with its outputs (tests/methods/test_golden_iel
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,6 +65,8 @@ class IELTOptions:
         dynamic_rate: at which they follow the last vote in training; 0: they stay.
         dynamic_warm_steps: training steps (passes of a batch) before they begin to. Upstream says ten epochs:
             1870 are ten of CUB in batches of 32.
+        dynamic_warm_epochs: the same in epochs, in the place of ``dynamic_warm_steps``; None: steps count.
+            Nothing moves until `begin_training` says how long an epoch is.
         dynamic_intervals: see `DynamicSelection`; ``upstream`` for parity.
         kernel: see `Enhancement`. ``learnable`` stays as drawn unless tokens are merged: ranks have no
             gradient.
@@ -83,6 +86,7 @@ class IELTOptions:
     select_init: SelectInit = "ushape"
     dynamic_rate: float = 1e-3
     dynamic_warm_steps: int = 1870
+    dynamic_warm_epochs: float | None = None
     dynamic_intervals: Intervals = "actual"
     kernel: Kernel = "gauss"
     complement_weight: float = 0.4
@@ -111,6 +115,8 @@ class IELTOptions:
                 raise ValueError(f"{name}={getattr(self, name)}; a share lies in [0, 1]")
         if self.dynamic_warm_steps < 0:
             raise ValueError(f"dynamic_warm_steps={self.dynamic_warm_steps}; not below 0")
+        if self.dynamic_warm_epochs is not None and self.dynamic_warm_epochs < 0:
+            raise ValueError(f"dynamic_warm_epochs={self.dynamic_warm_epochs}; not below 0")
 
 
 @register
@@ -160,7 +166,7 @@ class IELT(Method):
             options.total_num,
             options.select_init,
             options.dynamic_rate,
-            options.dynamic_warm_steps,
+            options.dynamic_warm_steps if options.dynamic_warm_epochs is None else sys.maxsize,
             options.dynamic_intervals,
         )
         fresh = options.last_block_init == "random"
@@ -253,6 +259,11 @@ class IELT(Method):
         return self.head(key) + assist, {"complement": complement, "assist": assist}
 
     # --- training ---------------------------------------------------------------------------------
+    def begin_training(self, passes_per_epoch: int) -> None:
+        """Warm-up in epochs becomes one in steps; how many are done stands in a buffer."""
+        if self.options.dynamic_warm_epochs is not None:
+            self.selection.warm_steps = round(self.options.dynamic_warm_epochs * passes_per_epoch)
+
     def loss(self, output: MethodOutput, targets: Tensor) -> dict[str, Tensor]:
         """(1 - α)·CE(logits) + α·CE(complement). In training the numbers of tokens a layer move here."""
         weight = self.options.complement_weight

@@ -63,6 +63,7 @@ class IFA(Method):
 
     name = "ifa"
     Options = IFAOptions
+    is_head_on_features = True
     backbone: TokenBackbone
     options: IFAOptions
 
@@ -74,12 +75,19 @@ class IFA(Method):
         )
 
     def forward(self, images: Tensor) -> MethodOutput:
+        return self.from_features(self.backbone_features(images))
+
+    def backbone_features(self, images: Tensor) -> Tensor:
+        """The CLS tokens after all blocks, [B, L, D]."""
         backbone = self.backbone
         tokens, layers = backbone.embed(images), []
         for block in backbone.blocks:
             tokens = block(tokens)
             layers.append(backbone.cls(tokens))
-        return MethodOutput(logits=self.head(torch.stack(layers, dim=1)), grid=backbone.grid)
+        return torch.stack(layers, dim=1)
+
+    def from_features(self, features: Tensor) -> MethodOutput:
+        return MethodOutput(logits=self.head(features), grid=self.backbone.grid)
 
     def closed_form_macs(self) -> int | None:
         """The encoder, L·D for the mixture, and the classifier."""

@@ -64,6 +64,7 @@ class ViT(Method):
 
     name = "vit"
     Options = ViTOptions
+    is_head_on_features = True
     backbone: TokenBackbone
     options: ViTOptions
 
@@ -82,10 +83,10 @@ class ViT(Method):
         self.head = linear_head(features, spec.num_classes, options.head_init)
 
     def forward(self, images: Tensor) -> MethodOutput:
-        return MethodOutput(logits=self.head(self._pooled(images)), grid=self.backbone.grid)
+        return self.from_features(self.backbone_features(images))
 
-    def _pooled(self, images: Tensor) -> Tensor:
-        """What the head reads, [B, head.in_features]."""
+    def backbone_features(self, images: Tensor) -> Tensor:
+        """What is pooled, [B, D] or, for ``bilinear``, the patches [B, N, D]."""
         backbone, pool = self.backbone, self.options.pool
         tokens = backbone(images)
         if pool == "cls":
@@ -93,9 +94,12 @@ class ViT(Method):
         if pool == "patches":
             return backbone.mean_patch(tokens)
         patches: Tensor = backbone.patch_norm(backbone.patches(tokens))
-        if pool == "flatten":
-            return patches.flatten(1)
-        return second_moment(patches if self.projection is None else self.projection(patches))
+        return patches.flatten(1) if pool == "flatten" else patches
+
+    def from_features(self, features: Tensor) -> MethodOutput:
+        if self.options.pool == "bilinear":
+            features = second_moment(features if self.projection is None else self.projection(features))
+        return MethodOutput(logits=self.head(features), grid=self.backbone.grid)
 
     def closed_form_macs(self) -> int | None:
         """The encoder, the head, and with ``bilinear`` N·C² for the products (N·D·C for the projection)."""

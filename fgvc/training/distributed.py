@@ -22,7 +22,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fgvc.data.loading import EpochBatches
+from fgvc.data.loading import Batches, EpochBatches
 from fgvc.device import is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method, MethodOutput
@@ -48,7 +48,7 @@ class Peers:
         """Whether this process writes state, progress and records."""
         return self.rank == 0
 
-    def share(self, batches: EpochBatches, mixes: bool) -> EpochBatches:  # noqa: ARG002
+    def share(self, batches: EpochBatches, mixes: bool) -> Batches:  # noqa: ARG002
         """This process's images of each batch. Raises FgvcError when there is not one for each process."""
         return batches
 
@@ -98,7 +98,7 @@ class Seat:
     timeout_s: float
 
 
-class RankBatches(EpochBatches):
+class RankBatches(Batches):
     """The images of one process, of each batch of a run.
 
     Args:
@@ -107,13 +107,13 @@ class RankBatches(EpochBatches):
     """
 
     def __init__(self, batches: EpochBatches, positions: list[int]) -> None:
-        super().__init__(
-            batches.samples, batches.batch_size, batches.epochs, batches.seed, batches.first_batch
-        )
-        self.positions = positions
+        self.batches, self.positions = batches, positions
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in super().__iter__():
+        for batch in self.batches:
             yield [batch[position] for position in self.positions]
 
 
@@ -165,7 +165,7 @@ class DevicePeers(Peers):
         yield cls(seat)
         dist.destroy_process_group()
 
-    def share(self, batches: EpochBatches, mixes: bool) -> EpochBatches:
+    def share(self, batches: EpochBatches, mixes: bool) -> Batches:
         self.batch, own = positions_of(self.rank, self.count, batches.batch_size, mixes)
         self.positions = torch.tensor(own)
         return RankBatches(batches, own)

@@ -21,11 +21,13 @@ from fgvc.data.loading import Batch
 from fgvc.device import give_back, is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
+from fgvc.methods.checkpoints import own_names
 from fgvc.provenance.stopping import StopRequest
 from fgvc.training.distributed import Peers
 from fgvc.training.memory import MicroBatches, shared_out_of_memory, too_large
 from fgvc.training.optimization import (
     Schedule,
+    base_rate,
     classification_loss,
     make_mixing,
     make_optimizer,
@@ -109,6 +111,7 @@ class Trainer:
         model: on ``device`` already, with what trains marked.
         batches_per_epoch: micro-batches; ``accumulate`` of them make a step.
         peers: the processes that train this run, of which this is one.
+        whole_state: False leaves out of all that is saved what the backbone's weights file has.
     """
 
     def __init__(
@@ -122,12 +125,15 @@ class Trainer:
         batches_per_epoch: int,
         device: torch.device,
         peers: Peers | None = None,
+        whole_state: bool = True,
     ) -> None:
         self.model, self.recipe, self.seed, self.device = model, recipe, seed, device
         self.peers = peers or Peers()
         self.accumulate = min(recipe.accumulate, batches_per_epoch)
         self.steps_per_epoch = batches_per_epoch // self.accumulate
         self.total_steps = recipe.epochs * self.steps_per_epoch
+        self._saved = list(model.state_dict()) if whole_state else own_names(model)
+        model.begin_training(passes_per_epoch=self.steps_per_epoch * self.accumulate)
         self.mixing = make_mixing(recipe, num_classes)
         model.classification_loss = classification_loss(recipe, mixes=self.mixing is not None)
         self.optimizer = make_optimizer(model, recipe, learning_rate)
@@ -142,6 +148,8 @@ class Trainer:
         self.stop = StopRequest(environment={})
         #: On how many devices the run was trained: (steps done before, devices) where it began or changed.
         self.devices: list[tuple[int, int]] = [(0, self.peers.count)]
+        #: Whether batches hold what the backbone gives, in the place of images (see `frozen_features`).
+        self.on_features = False
         #: The step's micro-batches done so far.
         self._done: list[list[Pass]] = []
 
@@ -149,10 +157,10 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs besides its recipe; tensors and plain values only."""
         return {
-            "model": self.model.state_dict(),
+            "model": self._kept(self.model),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
+            "ema": self._kept(self.ema.module) if self.ema else None,
             "history": self.history,
             "devices": self.devices,
             "epoch": {
@@ -167,11 +175,11 @@ class Trainer:
 
     def load_state(self, step: int, state: dict[str, Any]) -> None:
         self.step = step
-        self.model.load_state_dict(state["model"])
+        self._put_back(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema:
-            self.ema.load_state_dict(state["ema"])
+            self._put_back(self.ema.module, state["ema"])
         self.history = state["history"]
         self.devices = state["devices"]
         if self.devices[-1][1] != self.peers.count:
@@ -186,6 +194,16 @@ class Trainer:
         )
         self.memory = MicroBatches(**state["memory"])
 
+    def _kept(self, model: nn.Module) -> dict[str, Tensor]:
+        state = model.state_dict()
+        return {name: state[name] for name in self._saved}
+
+    def _put_back(self, model: nn.Module, kept: dict[str, Tensor]) -> None:
+        """The tensors of a state; whatever it leaves out is as the weights file has it."""
+        misfit = model.load_state_dict(kept, strict=False)
+        if misfit.unexpected_keys or set(kept) != set(self._saved):
+            raise RuntimeError("a state of this very run does not fit it")  # a defect: its digest was right
+
     @property
     def first_batch(self) -> int:
         """The micro-batch that the next step begins with, counted over the whole run."""
@@ -195,6 +213,10 @@ class Trainer:
         """The model whose weights are the result: the moving average where there is one."""
         module: nn.Module = self.ema.module if self.ema else self.model
         return module
+
+    def final_state(self) -> dict[str, Tensor]:
+        """What a checkpoint of `final_model` holds."""
+        return self._kept(self.final_model())
 
     # --- the loop ---------------------------------------------------------------------------------
     def train(
@@ -306,7 +328,7 @@ class Trainer:
         """Forward and backward over one micro-batch, in as many passes as memory asks for."""
         images = batch.images.to(self.device, non_blocking=True)
         labels = batch.targets.to(self.device, non_blocking=True)
-        if self.recipe.channels_last:
+        if self.recipe.channels_last and not self.on_features:
             images = images.contiguous(memory_format=torch.channels_last)
         parts = self.memory.parts
         # As a recipe with batches of that size and more of them a step would be seeded.
@@ -328,7 +350,7 @@ class Trainer:
         """One forward and backward pass; ``share`` is that of its images in the micro-batch."""
         with autocast(self.device, self.recipe):
             with self.peers.draws():
-                output = self.model(images)
+                output = self.model.from_features(images) if self.on_features else self.model(images)
             output, targets, labels = self.peers.whole(output, targets, labels)
             terms = self.model.loss(output, targets)
         scaled = self.scaler.scale(terms["total"] * share / self.accumulate)
@@ -337,7 +359,7 @@ class Trainer:
         return Pass(share, {name: value.detach() for name, value in terms.items()}, correct, len(labels))
 
     def _end_epoch(self, epoch: int, progress: TrainingProgress) -> None:
-        row = self.epoch.row(epoch, self.optimizer.param_groups[0]["lr"])
+        row = self.epoch.row(epoch, base_rate(self.optimizer))
         self.history.append(row)
         progress.epoch(epoch, self.step, row["train_loss"], row["train_top1_pct"])
         self.epoch = Epoch.new(self.device)

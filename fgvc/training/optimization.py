@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 import numpy as np
 import torch
 from timm.data import Mixup
@@ -11,11 +13,15 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 
 from fgvc.config.recipe import Recipe
+from fgvc.errors import FgvcError, nearest
 from fgvc.provenance.digests import seed_from
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> torch.optim.Optimizer:
-    """timm's optimizer over the parameters that train (no weight decay on biases and norms)."""
+    """timm's optimizer over the parameters that train (no weight decay on biases and norms).
+
+    Raises FgvcError for learning-rate factors whose patterns match no parameter, or one parameter twice.
+    """
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model,
         opt=recipe.optimizer,
@@ -23,14 +29,60 @@ def make_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> to
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
     )
+    if recipe.learning_rate_factors:
+        factors = _factor_of_each(model, recipe.learning_rate_factors)
+        optimizer.param_groups = [
+            # timm's schedules multiply the rates that they set by it.
+            {**group, "params": parameters, "lr_scale": factor}
+            for group in optimizer.param_groups
+            for factor, parameters in _by_factor(group["params"], factors)
+        ]
     return optimizer
+
+
+def _factor_of_each(model: nn.Module, patterns: dict[str, float]) -> dict[int, float]:
+    """``id(parameter)`` → what its learning rate is multiplied by."""
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise FgvcError(
+                f"the pattern '{pattern}' matches no parameter",
+                key="recipe.learning_rate_factors",
+                cure=f"the nearest parameter is '{nearest(pattern, names) or names[0]}'",
+            )
+    factors = {}
+    for name, parameter in model.named_parameters():
+        own = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)]
+        if len(own) > 1:
+            raise FgvcError(
+                f"the patterns '{own[0]}' and '{own[1]}' both match the parameter '{name}'",
+                key="recipe.learning_rate_factors",
+                cure="give each parameter one factor",
+            )
+        factors[id(parameter)] = patterns[own[0]] if own else 1.0
+    return factors
+
+
+def _by_factor(parameters: list[Tensor], factors: dict[int, float]) -> list[tuple[float, list[Tensor]]]:
+    """The parameters of one group, those of each factor together, in their order."""
+    found: dict[float, list[Tensor]] = {}
+    for parameter in parameters:
+        found.setdefault(factors[id(parameter)], []).append(parameter)
+    return list(found.items())
+
+
+def base_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate that the schedule set, before any factor."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"] / group.get("lr_scale", 1.0))
 
 
 class Schedule:
     """The learning rate as a function of the number of optimizer steps done, [0, total_steps].
 
     Cosine from ``learning_rate`` to ``min_learning_rate`` over the whole run, with a linear warm-up in steps
-    that overlays it (the cosine counts from step 0, as in GLSim's scheduler.py), by timm.
+    that overlays it (the cosine counts from step 0, as in GLSim's scheduler.py), by timm. All of it is
+    multiplied by the recipe's learning-rate factors.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, total_steps: int) -> None:
@@ -40,7 +92,7 @@ class Schedule:
             # A cosine that never gets anywhere is a constant.
             t_initial=10**12 if constant else total_steps,
             lr_min=recipe.min_learning_rate,
-            warmup_t=recipe.warmup_steps,
+            warmup_t=recipe.warmup(total_steps),
             warmup_lr_init=recipe.warmup_learning_rate,
             t_in_epochs=False,
             cycle_limit=1,

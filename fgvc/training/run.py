@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from torch.utils.data import DataLoader
 
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.stages import source_digest
+from fgvc.data.class_batches import batches_of_recipe
 from fgvc.data.images import hash_files
-from fgvc.data.loading import EpochBatches, ImageSet, batches_of, train_loader
+from fgvc.data.loading import Batch, ImageSet, batches_of, train_loader
 from fgvc.data.progress import quiet
 from fgvc.data.records import check_files, damage
 from fgvc.data.transforms import train_pipeline
@@ -37,7 +36,9 @@ from fgvc.device import (
 from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
 from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
+from fgvc.methods import Method
 from fgvc.methods.build import build_variant
+from fgvc.methods.checkpoints import save_checkpoint
 from fgvc.provenance.digests import file_sha256
 from fgvc.provenance.durations import duration_text
 from fgvc.provenance.files import atomic_path, require_writable, write_json, write_text
@@ -47,6 +48,7 @@ from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
 from fgvc.training.distributed import Peers, synchronised
 from fgvc.training.engine import Outcome, Trainer, autocast
+from fgvc.training.frozen_features import FrozenFeatures, refuse_unless_exact
 from fgvc.training.launch import launch
 from fgvc.training.progress import NoProgress, TrainingProgress
 from fgvc.training.resume import ResumeState
@@ -188,25 +190,12 @@ def _train(
         times = f"{peers.count} × " if peers.count > 1 else ""
         name = describe_device(device)["name"]
         say(f"{spec.label}: training on {times}{name}, {recipe.threads} torch thread(s)")
-    torch.manual_seed(spec.seed)
-    model = build_variant(
-        spec.project,
-        spec.method,
-        spec.image_size,
-        spec.num_classes,
-        with_weights=True,
-        dataset=spec.dataset,
-    )
-    if peers.count > 1:
-        model = synchronised(model, device)
-    model = model.to(device)
-    if recipe.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = _model(spec, device, peers)
     mean, std = spec.mean_std()
     pipeline = train_pipeline(recipe, spec.project.dataset(spec.dataset), spec.image_size, mean, std)
     samples = spec.samples(spec.split)
     images = ImageSet(spec.project.paths.data_dir(spec.dataset), samples, pipeline, spec.seed)
-    batches = EpochBatches(len(samples), recipe.batch_size, recipe.epochs, spec.seed)
+    batches = batches_of_recipe(recipe, samples, spec.seed)
     trainer = Trainer(
         model,
         recipe,
@@ -216,6 +205,7 @@ def _train(
         batches_per_epoch=batches.batches_per_epoch,
         device=device,
         peers=peers,
+        whole_state=spec.frozen_backbone_sha256 is None,
     )
     resume = ResumeState(store.folder, spec.sha256, _software())
     previous = resume.load()
@@ -229,19 +219,21 @@ def _train(
     shared = peers.share(batches, mixes=trainer.mixing is not None)
     _cache_if_it_fits(images, spec, peers.count)
     workers = loader_workers(spec.project.settings.loader_workers, device, peers.count)
-    loader = train_loader(images, shared, workers, pin_memory=device.type == "cuda")
+    if recipe.frozen_features == "once":
+        trainer.on_features = True
+        taken = FrozenFeatures(model, recipe, images, device, workers).batches(shared)
+    else:
+        taken = batches_of(train_loader(images, shared, workers, pin_memory=device.type == "cuda"))
     peers.check_same(model, f"at step {trainer.step}")
     trainer.stop = stop
     if not peers.is_first:
-        return _follow(trainer, loader, resume)
+        return _follow(trainer, taken, resume)
     progress = TrainingProgress(
         spec.label, recipe.epochs, trainer.total_steps, trainer.step, spec.state_directory / "progress.json"
     )
     with stop.deferred():
         try:
-            outcome = trainer.train(
-                batches_of(loader), resume, progress, spec.project.settings.checkpoint_interval_s
-            )
+            outcome = trainer.train(taken, resume, progress, spec.project.settings.checkpoint_interval_s)
         finally:
             progress.close()
         if outcome.status == "stopped":
@@ -255,10 +247,31 @@ def _train(
     return RunResult("resumed" if previous else "trained", outcome.status, record)
 
 
-def _follow(trainer: Trainer, loader: DataLoader[Any], resume: ResumeState) -> RunResult:
+def _model(spec: RunSpec, device: torch.device, peers: Peers) -> Method:
+    """The model as training begins: a function of the run's identity."""
+    torch.manual_seed(spec.seed)
+    model = build_variant(
+        spec.project,
+        spec.method,
+        spec.image_size,
+        spec.num_classes,
+        with_weights=True,
+        dataset=spec.dataset,
+    )
+    if spec.recipe.frozen_features == "once":
+        refuse_unless_exact(model, spec.recipe)
+    if peers.count > 1:
+        model = synchronised(model, device)
+    model = model.to(device)
+    if spec.recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _follow(trainer: Trainer, taken: Iterator[Batch], resume: ResumeState) -> RunResult:
     """Take every step beside the first process, which writes all that is written."""
     with trainer.stop.deferred():
-        outcome = trainer.train(batches_of(loader), resume, NoProgress(), save_every_s=math.inf)
+        outcome = trainer.train(taken, resume, NoProgress(), save_every_s=math.inf)
         if outcome.status == "stopped":
             raise trainer.stop.error(f"at step {trainer.step} of {trainer.total_steps}")
         _peaks(trainer)
@@ -291,13 +304,8 @@ def _cache_if_it_fits(images: ImageSet, spec: RunSpec, processes: int) -> None:
 
 def _publish(spec: RunSpec, trainer: Trainer, outcome: Outcome, record: dict[str, Any]) -> None:
     """Write the declared files once, whole; run.json, which vouches for the others, last."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in trainer.final_model().state_dict().items()
-    }
     with atomic_path(spec.directory / MODEL) as temporary:
-        # One entry: safetensors writes several in an order of its own, which changes the bytes.
-        safetensors.torch.save_file(tensors, temporary, metadata={"run_sha256": spec.sha256})
+        save_checkpoint(trainer.final_state(), temporary, spec.sha256, spec.frozen_backbone_sha256)
     write_text(spec.directory / HISTORY, _history_csv(outcome.history))
     record["model_sha256"] = file_sha256(spec.directory / MODEL)
     record["model_bytes"] = (spec.directory / MODEL).stat().st_size

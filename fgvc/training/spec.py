@@ -101,6 +101,12 @@ class RunSpec:
         name = self.project.variant(self.method).weights
         return None if name is None else read_record(self.project, name)
 
+    @property
+    def frozen_backbone_sha256(self) -> str | None:
+        """Digest of the weights file that checkpoints of this run lean on; None where they are whole."""
+        record = self.weights_record
+        return record["sha256"] if record and self.project.variant(self.method).keeps_own_part else None
+
     def mean_std(self) -> tuple[Triple, Triple]:
         """How inputs are normalised."""
         record = self.weights_record

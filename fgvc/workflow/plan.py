@@ -75,8 +75,8 @@ def make_plan(project: Project, suite_name: str) -> Plan:
 
 
 class Costs:
-    """By variant and size: MACs of an image's forward passes in training, and bytes of a checkpoint; from the
-    cost record, else counted now and kept.
+    """By variant and size: MACs of an image's forward passes in training, and bytes of the model's state and
+    of a checkpoint; from the cost record, else counted now and kept.
 
     Attributes:
         speeds: images per second of earlier runs here, by variant and size.
@@ -100,7 +100,7 @@ class Costs:
         assert job.method and job.size and job.dataset
         variant = self.project.variant(job.method)
         classes = self.project.dataset(job.dataset).classes
-        facts = variant.model_dump(mode="json", include={"method", "backbone", "options"})
+        facts = variant.model_dump(mode="json", include={"method", "backbone", "options", "train"})
         key = value_sha256(["training", facts, job.size])[:16]
         if key not in self.known:
             record = self.project.paths.cost(job.method, job.size, classes)
@@ -113,11 +113,14 @@ class Costs:
         import torch
 
         from fgvc.methods.build import build_variant
+        from fgvc.methods.checkpoints import own_names
 
         assert job.method and job.size
+        variant = self.project.variant(job.method)
         with torch.device("meta"):
             model = build_variant(self.project, job.method, job.size, classes, with_weights=False)
-        scalars = sum(tensor.numel() for tensor in model.state_dict().values())
+        state = model.state_dict()
+        part = own_names(model) if variant.keeps_own_part else list(state)
         whole = model.closed_form_macs()
         if whole is None:  # the network once, without heads and choices: enough for "about", and quick
             from fgvc.cost import count_products
@@ -126,12 +129,22 @@ class Costs:
         else:
             one_pass = whole / model.forward_passes()
         training_macs = one_pass * model.training_passes()
-        return {"training_macs": training_macs, "checkpoint_bytes": 4 * scalars}
+        return {
+            "training_macs": training_macs,
+            "state_bytes": 4 * sum(tensor.numel() for tensor in state.values()),
+            "checkpoint_bytes": 4 * sum(state[name].numel() for name in part),
+        }
 
 
 def _from_record(record: dict[str, Any]) -> dict[str, float]:
     macs = record["macs_g"] * 1e9 * record["training_passes"] / record["forward_passes"]
-    return {"training_macs": macs, "checkpoint_bytes": record["checkpoint_mib"] * 2**20}
+    # Records of earlier versions know one size; they are made again when a target needs them.
+    state_mib = record.get("state_mib", record["checkpoint_mib"])
+    return {
+        "training_macs": macs,
+        "state_bytes": state_mib * 2**20,
+        "checkpoint_bytes": record["checkpoint_mib"] * 2**20,
+    }
 
 
 def _add_training(project: Project, plan: Plan, job: Job, costs: Costs) -> None:

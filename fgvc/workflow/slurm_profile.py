@@ -27,8 +27,8 @@ GRACE_S = 120
 
 #: Host memory of a training, in MB: Python and torch with its CUDA libraries; besides the image cache.
 BASE_MB = 6000
-#: Copies of the checkpoint in host memory: weights, gradients, two moments, and a state being written.
-CHECKPOINT_COPIES = 6
+#: Copies of the model's state in host memory: weights, gradients, two moments, and a state being written.
+STATE_COPIES = 6
 #: What earlier runs took at most is multiplied by this.
 MEMORY_MARGIN = 1.5
 
@@ -114,8 +114,8 @@ def _add(
 ) -> None:
     assert job.dataset and job.method and job.size
     known_mb = memory.get((job.method, job.size))
-    weights_mb = costs.of(job)["checkpoint_bytes"] / 1e6
-    wanted_mb = BASE_MB + project.settings.image_cache_gib * 1074 + CHECKPOINT_COPIES * weights_mb
+    state_mb = costs.of(job)["state_bytes"] / 1e6
+    wanted_mb = BASE_MB + project.settings.image_cache_gib * 1074 + STATE_COPIES * state_mb
     memory_mb = known_mb * MEMORY_MARGIN if known_mb else wanted_mb
     images = images_of(project, job)
     seconds, basis = training_seconds(project, job, costs, images) if images else (0.0, "")

@@ -16,7 +16,8 @@ from fgvc.backbones.timm_models import parameter_count
 from fgvc.checkpoints import from_upstream
 from fgvc.errors import FgvcError
 from fgvc.methods import ModelSpec
-from fgvc.methods.build import create_model, load_checkpoint
+from fgvc.methods.build import create_model
+from fgvc.methods.checkpoints import load_checkpoint
 from fgvc.methods.ielt import IELT, IELTOptions
 from fgvc.methods.voting import DynamicSelection, Enhancement, ranked, votes
 
@@ -178,6 +179,27 @@ def test_a_place_tells_its_layer_by_the_actual_numbers() -> None:
     assert actual.layers_of(places, [4, 4, 4]).tolist() == [[3, 1, 2]]
     upstream = DynamicSelection(3, 10, "uniform", 0.1, 0, "upstream")  # ends at 3.33, 6.67, 10
     assert upstream.layers_of(places, [4, 4, 4]).tolist() == [[3, 1, 1]]
+
+
+def test_warm_up_may_be_counted_in_epochs() -> None:
+    """In passes of the engine's epochs; before they are known nothing moves."""
+    model = tiny(dynamic_warm_epochs=1.5, dynamic_rate=0.5).train()
+    before = model.selection.rates.clone()
+
+    def steps(count: int) -> bool:
+        """Whether the shares have moved."""
+        for _ in range(count):
+            model.loss(model(pictures()), LABELS)
+        return not torch.equal(model.selection.rates, before)
+
+    assert not steps(2)
+    model.begin_training(passes_per_epoch=4)
+    assert not steps(4)
+    again = tiny(dynamic_warm_epochs=1.5, dynamic_rate=0.5).train()
+    again.begin_training(passes_per_epoch=4)
+    again.load_state_dict(model.state_dict())
+    model = again  # resumed: the steps done are in its state
+    assert steps(1)
 
 
 def test_only_training_moves_the_shares() -> None:

@@ -20,7 +20,7 @@ from fgvc import create_model, list_methods
 from fgvc.config.recipe import Recipe
 from fgvc.errors import FgvcError
 from fgvc.methods import Method, MethodOutput, registered
-from fgvc.methods.build import load_checkpoint
+from fgvc.methods.checkpoints import load_checkpoint
 from fgvc.training.optimization import classification_loss
 from fgvc.training.shared_draws import SharedDraws
 

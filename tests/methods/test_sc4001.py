@@ -15,7 +15,8 @@ from fgvc.backbones.timm_models import parameter_count
 from fgvc.checkpoints import from_upstream
 from fgvc.cost import count_dispatch
 from fgvc.methods import ModelSpec
-from fgvc.methods.build import create_model, load_checkpoint
+from fgvc.methods.build import create_model
+from fgvc.methods.checkpoints import load_checkpoint
 from fgvc.methods.sc4001 import SC4001, SC4001Options
 from fgvc.methods.triplet import BatchHardTriplet
 from fgvc.methods.voting import Enhancement, merged_token

@@ -19,7 +19,8 @@ from torch.nn.functional import cosine_similarity
 from fgvc.backbones.timm_models import parameter_count
 from fgvc.errors import FgvcError
 from fgvc.methods import ModelSpec
-from fgvc.methods.build import create_model, load_checkpoint
+from fgvc.methods.build import create_model
+from fgvc.methods.checkpoints import load_checkpoint
 from fgvc.methods.simtrans import SIMTrans, SIMTransOptions, adaptive_contrast
 
 TINY = {"embed_dim": 32, "depth": 4, "num_heads": 2}

@@ -12,7 +12,8 @@ from torch import Tensor
 from trainkit import spec_of, variant
 
 from fgvc.config.project import Project
-from fgvc.data.loading import Batch, EpochBatches, ImageSet, batches_of, train_loader
+from fgvc.data.class_batches import batches_of_recipe
+from fgvc.data.loading import Batch, ImageSet, batches_of, train_loader
 from fgvc.data.transforms import train_pipeline
 from fgvc.methods.build import build_variant
 from fgvc.training.distributed import Peers, synchronised
@@ -33,6 +34,9 @@ def of_class(
     return {**made, "train": train, "options": options or {}}
 
 
+#: Of methods with votes, at 64 pixels: 16 patches.
+FEW_VOTES = {"vote_perhead": 3, "total_num": 12, "key_tokens": 4, "dynamic_warm_epochs": 1}
+
 #: Variant → its YAML. Every class, with everything random that it has; and batches that do not come out even.
 VARIANTS: dict[str, dict[str, Any]] = {
     "glsim": of_class("glsim", options={"top_k": 4}),
@@ -44,6 +48,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "five": of_class("vit", batch_size=5),
     "five_mixed": of_class(
         "transfg", batch_size=5, augmentation="strong", mix_probability=1.0, optimizer="adamw"
+    ),
+    "groups": of_class(
+        "sc4001", options=FEW_VOTES, batch_size=6, samples_per_class=2, accumulate=2, epochs=2
     ),
     "all_at_once": of_class("vit", batch_size=64, accumulate=3, epochs=5),
 }
@@ -79,7 +86,7 @@ def _trained(
         model = synchronised(model, device)
     pipeline = train_pipeline(recipe, project.dataset(spec.dataset), SIZE, *spec.mean_std())
     images = ImageSet(project.paths.data_dir(spec.dataset), samples, pipeline, spec.seed)
-    batches = EpochBatches(len(samples), recipe.batch_size, recipe.epochs, spec.seed)
+    batches = batches_of_recipe(recipe, samples, spec.seed)
     trainer = Trainer(
         model.to(dtype),
         recipe,

@@ -51,7 +51,7 @@ BOUND_DOUBLE, BOUND_SINGLE = 1e-15, 1e-5
 #: AdamW divides a gradient by its own size, also one that is 0 but for rounding (of a key's bias), and so
 #: makes rounding as large as its eps lets it. Measured: 1e-12.
 BOUND_DOUBLE_ADAMW = 1e-11
-SGD = ("plain", "glsim", "transfg", "ffvt", "cal", "simtrans", "cnn", "five", "all_at_once")
+SGD = ("plain", "glsim", "transfg", "ffvt", "cal", "simtrans", "cnn", "five", "groups", "all_at_once")
 ADAMW = ("everything", "five_mixed")
 
 
@@ -95,7 +95,7 @@ def pairs(tiny: Project) -> dict[str, tuple[devicekit.Trained, devicekit.Trained
 @pytest.mark.parametrize("method", [*SGD, *ADAMW])
 def test_two_processes_make_the_weights_of_one(pairs: Any, method: str) -> None:
     """Every class with its dropout, stochastic depth and drawn crops; mixing, accumulation, moving average;
-    contrastive losses and centres of classes; an odd batch; a split that is one batch."""
+    contrastive losses, batches of whole classes, centres of classes; an odd batch; a split that is one."""
     one, two = pairs[method]
     assert one.distance(two) <= (BOUND_DOUBLE_ADAMW if method in ADAMW else BOUND_DOUBLE)
 

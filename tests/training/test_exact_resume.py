@@ -22,7 +22,7 @@ Fresh = Callable[..., Project]
 Uninterrupted = Callable[[str], dict[str, bytes]]
 
 #: Variant → its number of optimizer steps (see trainkit).
-STEPS = {"plain": 10, "norms": 10, "centers": 10, "everything": 6}
+STEPS = {"plain": 10, "norms": 10, "centers": 10, "groups": 10, "everything": 6, "frozen": 10}
 
 
 def state_files(project: Project, method: str) -> list[Path]:
@@ -57,9 +57,11 @@ def test_killed_at_any_moment_of_a_step(
     assert_same(project, method, uninterrupted(method))
 
 
-@pytest.mark.parametrize("method", ["plain", "norms", "centers"])
+@pytest.mark.parametrize("method", ["plain", "norms", "centers", "groups", "frozen"])
 def test_killed_again_and_again(project: Project, uninterrupted: Uninterrupted, method: str) -> None:
-    """A plain ViT; a CNN whose norms keep statistics, in another memory format; CAL, which draws crops."""
+    """A plain ViT; a CNN whose norms keep statistics, in another memory format; CAL, which draws crops;
+    SC4001 on batches of whole classes, which counts epochs, with every key that published recipes have; ILA
+    beside a frozen backbone."""
     fates: list[tuple[int, Moment]] = [
         (2, "in the step"),
         (4, "in the state"),

@@ -21,6 +21,7 @@ import torch
 import yaml
 from PIL import Image
 
+from fgvc.backbones.fetch_weights import fetch_weights
 from fgvc.config.project import Project
 from fgvc.data.fetch import fetch
 from fgvc.data.splits import prepare_splits
@@ -36,19 +37,26 @@ CLASSES = ("ant", "bee", "cow")
 COUNTS = {"train": 5, "val": 2, "test": 2}
 EPOCHS, BATCH, SIZE, RATE = 2, 4, 32, 0.01
 
+#: Shipped weights, and where this project has them.
+WEIGHTS = "vit_pico_patch16_224.debian_faces"
+SHIPPED = Path(__file__).resolve().parents[2] / "params/weights"
+
 #: The files that must come out the same to the byte.
 EXACT = ("model.safetensors", "history.csv", "predictions.parquet", "metrics.json")
 
 
 def variant(**recipe: Any) -> dict[str, Any]:
-    """A method's YAML; ``backbone`` and ``method`` may be among the keys, the rest is the recipe's."""
+    """A method's YAML; its own keys may be among the given ones, the rest is the recipe's."""
     return {
         "method": recipe.pop("method", "vit"),
         "title": "T",
         "group": "ViT-based",
         "backbone": recipe.pop("backbone", "vit_pico_patch16_224"),
         "backbone_title": "B",
-        "weights": None,
+        "weights": recipe.pop("weights", None),
+        "options": recipe.pop("options", {}),
+        "train": recipe.pop("train", "all"),
+        "frozen_mode": recipe.pop("frozen_mode", "eval"),
         "recipe": {
             "epochs": EPOCHS,
             "batch_size": BATCH,
@@ -59,6 +67,30 @@ def variant(**recipe: Any) -> dict[str, Any]:
         },
         "source": "made up",
     }
+
+
+def groups_variant() -> dict[str, Any]:
+    """Batches of two classes, a method that counts epochs, and every key of published recipes."""
+    made = variant(
+        method="sc4001",
+        backbone="test_vit",
+        epochs=5,
+        accumulate=2,
+        samples_per_class=2,
+        learning_rate_factors={"backbone.*": 0.5, "head.*": 3},
+        warmup_epochs=1.5,
+        augmentation="weak",
+        resize="short_side",
+        interpolation="bilinear",
+        brightness_jitter=0.4,
+        contrast_jitter=0.4,
+        saturation_jitter=0.2,
+        blur_probability=0.5,
+        sharpen_probability=0.5,
+    )
+    del made["recipe"]["warmup_steps"]
+    options = {"vote_perhead": 2, "total_num": 5, "key_tokens": 3, "dynamic_warm_epochs": 1}
+    return {**made, "options": options}
 
 
 #: Variant → its YAML.
@@ -80,8 +112,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
         method="cnn", backbone="test_efficientnet", ema_decay=0.9, dropout=0.2, channels_last=True
     ),
     "centers": variant(method="cal", backbone="test_resnet"),
+    # Checkpoint and state hold what trains; the rest comes from the weights file again.
+    "frozen": variant(
+        method="ila",
+        weights=WEIGHTS,
+        options={"ds_blocks": [], "same_blocks": [1]},
+        train=["between.*", "head.*", "backbone.vit.cls_token"],
+        frozen_mode="train",
+        dropout=0.1,
+        ema_decay=0.8,
+        optimizer="adamw",
+    ),
     "half": variant(precision="fp16"),
     "long": variant(epochs=12, optimizer="adamw"),
+    "groups": groups_variant(),
 }
 
 DATASET = {
@@ -131,6 +175,11 @@ def make_project(root: Path) -> Project:
     write_yaml(root / "params/tables/acc.yaml", TABLE)
     for name, content in VARIANTS.items():
         write_yaml(root / f"params/methods/{name}.yaml", content)
+    for file in SHIPPED.rglob(f"{WEIGHTS}.*"):
+        target = root / "params/weights" / file.relative_to(SHIPPED)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    fetch_weights(Project(root), WEIGHTS)
     fetch(Project(root), "tiny")
     prepare_splits(Project(root), "tiny")
     return Project(root)

@@ -28,7 +28,7 @@ from workflowkit import (
     write_params,
 )
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.exhaustive]
 
 
 @pytest.fixture(scope="session")
