@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Iterable
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,18 @@ def _fits(name: str, shape: torch.Size, wanted: torch.Size) -> bool:
 def _few(names: list[str], most: int = 4) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def without_cls(state: StateDict) -> StateDict:
+    """The tensors of a ViT under timm's names, for the same ViT without its CLS token.
+
+    The position embedding loses the row of that token, where it has one: patches alone are a square.
+    """
+    rest = {name: tensor for name, tensor in state.items() if name != "cls_token"}
+    positions = rest.get("pos_embed")
+    if positions is not None and isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
+        rest["pos_embed"] = positions[:, 1:]
+    return rest
 
 
 def resize_positions(pos_embed: Tensor, grid: int, num_prefix: int, how: str) -> Tensor:

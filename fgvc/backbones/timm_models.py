@@ -7,7 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import DropPath, Mlp
+from timm.layers import Attention, DropPath, Mlp
 from timm.models import VisionTransformer, register_model
 from timm.models.vision_transformer import Block, _create_vision_transformer
 from torch import nn
@@ -85,11 +85,16 @@ def encoder_block(
     )
 
 
-def draw_block(block: nn.Module) -> None:
+def draw_block(block: nn.Module, *, xavier_attention: bool = False) -> None:
     """Draw the weights of a timm encoder block as code bases do that descend from jeonsworld's ViT.
 
     The two layers of the MLP: Xavier-uniform weights, biases N(0, 1e-6²). Everything else: torch's defaults.
     Source: TACJu/TransFG at 9336fba, models/modeling.py (class Mlp; the attention keeps nn.Linear's own).
+
+    Args:
+        xavier_attention: the layers of the attention are drawn as those of the MLP, query, key and value each
+            as a layer of its own (arkel23/DownSamplingInterLayerAdapter at 9b2248c, which draws every linear
+            layer so).
     """
     for module in block.modules():
         if isinstance(module, (nn.Linear, nn.LayerNorm)):
@@ -99,6 +104,13 @@ def draw_block(block: nn.Module) -> None:
             for layer in (module.fc1, module.fc2):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.normal_(layer.bias, std=1e-6)
+        if xavier_attention and isinstance(module, Attention):
+            with torch.no_grad():
+                for part in (*module.qkv.weight.chunk(3), module.proj.weight):
+                    nn.init.xavier_uniform_(part)
+            for layer in (module.qkv, module.proj):
+                if layer.bias is not None:
+                    nn.init.normal_(layer.bias, std=1e-6)
 
 
 def set_uniform_stochastic_depth(model: nn.Module, rate: float) -> None:

@@ -36,6 +36,8 @@ class TokenBackbone(nn.Module):
         dropout: rate after the attention projection and after the MLP.
         norm_eps: eps of all norms; None: the model's own.
         final_norm: False: tokens stay as the last block leaves them.
+        with_cls: False: the sequence goes without the CLS token that the model has, and without its position;
+            the last norm stays where it is (the ILA code base, for heads on patches).
         shape: timm's arguments (``embed_dim``, ``depth``, ``num_heads`` …) for a ViT whose shape has no name.
 
     Raises FgvcError when the model is no ViT or the size does not fit its patches.
@@ -52,12 +54,18 @@ class TokenBackbone(nn.Module):
         dropout: float = 0.0,
         norm_eps: float | None = None,
         final_norm: bool = True,
+        with_cls: bool = True,
         shape: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        shape = shape or {}
+        shape = dict(shape or {})
         with torch.device("meta"):
-            patch = getattr(getattr(build_timm(backbone, **shape), "patch_embed", None), "patch_size", None)
+            plan = build_timm(backbone, **shape)
+        patch = getattr(getattr(plan, "patch_embed", None), "patch_size", None)
+        #: Whether pre-trained weights hold a CLS token that this sequence goes without.
+        self.leaves_out_cls = not with_cls and getattr(plan, "cls_token", None) is not None
+        if self.leaves_out_cls:  # timm would else look for the token, or for a norm behind its mean pooling
+            shape |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
         if patch is None:
             raise FgvcError(
                 f"the backbone '{backbone}' is not a ViT",

@@ -22,6 +22,7 @@ from fgvc.backbones.convert import (
     resize_positions,
     swin_to_timm,
     vit_npz_to_timm,
+    without_cls,
 )
 from fgvc.backbones.features import FeatureBackbone
 from fgvc.backbones.levels import LevelBackbone
@@ -138,6 +139,8 @@ def load_into(backbone: nn.Module, project: Project, name: str, position_resize:
     state = safetensors.torch.load_file(path)
     if isinstance(backbone, TokenBackbone):
         model: nn.Module = backbone.vit
+        if backbone.leaves_out_cls:
+            state = without_cls(state)
         if "pos_embed" in state:
             # Models with registers may keep the prefix out of the position embedding.
             prefix = model.get_parameter("pos_embed").shape[1] - backbone.grid[0] * backbone.grid[1]

@@ -3,8 +3,8 @@
 Source: Rao et al., Counterfactual Attention Learning for Fine-Grained Visual Categorization and
 Re-identification, ICCV 2021, arXiv 2108.08728; code raoyongming/CAL at 0ba9d50 (``models/cal.py``,
 ``utils.py``, ``train_distributed.py``, ``infer.py``), which follows WS-DAN; on a ViT after
-arkel23/FGIR-Backbones at 61dc269. Written from a description of what that code computes, and compared with
-its outputs (tests/methods/test_golden_cal.py).
+arkel23/FGIR-Backbones at 61dc269 and arkel23/DownSamplingInterLayerAdapter at 9b2248c. Written from a
+description of what that code computes, and compared with CAL's outputs (tests/methods/test_golden_cal.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fgvc.methods.bilinear import (
     bilinear_pool,
     uniform_pool,
 )
-from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice
+from fgvc.methods.heads import HeadInit, check_choice
 from fgvc.methods.map_backbone import check_output_stride, feature_maps, map_backbone, map_macs
 
 Range = tuple[float, float]
@@ -74,9 +74,11 @@ class CALOptions:
         feature_scale: what features of length 1 are multiplied with before the classifier (of WS-DAN).
         raw_weight, aug_weight, effect_weight, center_weight: of the terms of the loss (see `CAL.loss`).
         center_rate: β, how fast the centres move.
+        cls_token: False: a ViT sees its patches alone. Either way the feature map is the patches.
+        norm_eps: eps of a ViT's norms; None: the backbone's. GLSim's and ILA's code bases have 1e-12.
         centers: how they are kept: ``float32``, ``float16``, or ``none``: no centre loss (their K·M·C numbers
             are 1.3 GB in float32 for iNat17's classes on a ResNet-101).
-        head_init: torch's ``default``, or ``zeros``.
+        head_init: torch's ``default``, ``zeros``, or ``xavier`` (ILA code base).
     """
 
     eval_mode: str = "multi8"
@@ -93,12 +95,14 @@ class CALOptions:
     center_weight: float = 1.0
     center_rate: float = 0.05
     centers: str = "float32"
+    cls_token: bool = True
+    norm_eps: float | None = None
     head_init: HeadInit = "default"
 
     def __post_init__(self) -> None:
         check_choice("eval_mode", self.eval_mode, tuple(EVAL_MODES))
         check_choice("centers", self.centers, (*CENTER_DTYPES, "none"))
-        check_choice("head_init", self.head_init, HEAD_INITS)
+        check_choice("head_init", self.head_init, ("default", "zeros", "xavier"))
         if self.num_attentions < 1:
             raise ValueError(f"num_attentions={self.num_attentions}; at least one map is needed")
         check_output_stride(self.output_stride)
@@ -173,7 +177,11 @@ class CAL(Method):
 
     def __init__(self, spec: ModelSpec, options: CALOptions, backbone: nn.Module | None = None) -> None:
         super().__init__(spec, options)
-        self.backbone = map_backbone(spec, options.output_stride) if backbone is None else backbone
+        if backbone is None:
+            backbone = map_backbone(
+                spec, options.output_stride, cls_token=options.cls_token, norm_eps=options.norm_eps
+            )
+        self.backbone = backbone
         self.width = int(self.backbone.width)  # type: ignore[arg-type]
         pooled_width = options.num_attentions * self.width
         self.draws = TrainingDraws()
@@ -188,6 +196,8 @@ class CAL(Method):
         self.fc = nn.Linear(pooled_width, spec.num_classes, bias=False)
         if options.head_init == "zeros":
             nn.init.zeros_(self.fc.weight)
+        elif options.head_init == "xavier":
+            nn.init.xavier_uniform_(self.fc.weight)
 
     @property
     def batch_coupled(self) -> bool:

@@ -2,7 +2,9 @@
 
 Source: Wang et al., Feature Fusion Vision Transformer for Fine-Grained Visual Categorization, BMVC 2021;
 code Markin-Wang/FFVT at 9e44d1b (``models/modeling.py``). Written from a description of
-what that code computes, and compared with its outputs (tests/methods/test_golden_ffvt.py).
+what that code computes, and compared with its outputs (tests/methods/test_golden_ffvt.py). The
+``maws`` of arkel23/DownSamplingInterLayerAdapter at 9b2248c on a frozen ViT differs in how the last block and
+norm start, no more; no recorded output of that exists.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from torch import Tensor, nn
 
 from fgvc.backbones.attention import AttentionRecorder, QueriesAndKeys
 from fgvc.backbones.closed_form import block_macs, embedding_macs, encoder_macs, is_plain
-from fgvc.backbones.timm_models import draw_block
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.errors import FgvcError
 from fgvc.methods.base import Method, MethodOutput, ModelSpec, register
@@ -27,7 +28,14 @@ from fgvc.methods.heads import (
     linear_head,
     token_backbone,
 )
-from fgvc.methods.token_selection import gather_tokens, histogram, require_cls_and_trunk
+from fgvc.methods.token_selection import (
+    SELECTION_BLOCK_INITS,
+    SelectionBlockInit,
+    gather_tokens,
+    histogram,
+    require_cls_and_trunk,
+    start_last_block,
+)
 
 
 @dataclass(frozen=True)
@@ -39,20 +47,26 @@ class FFVTOptions:
         include_cls: CLS is a candidate like the patches, and is typically chosen (upstream).
         feature_fusion: False: a plain ViT without any choice (upstream without ``--feature_fusion``).
         last_block_init: with fusion; ``random``: the last block and the norm after it start anew (upstream,
-            by a rule of names). ``pretrained``: neither does.
-        head_init: ``zeros`` (upstream) or torch's ``default``.
+            by a rule of names). ``xavier``: likewise, by the ILA code base's rule (see `start_last_block`).
+            ``pretrained``: neither does.
+        last_norm_init: with fusion, of that norm where it does not start as the block does: ``pretrained``
+            or ``random``. In the ILA code base the norm is pre-trained, the block is not.
+        head_init: ``zeros`` (upstream), torch's ``default`` or ``xavier`` (ILA code base).
         norm_eps: eps of all norms; None: the backbone's.
     """
 
     num_token: int = 12
     include_cls: bool = True
     feature_fusion: bool = True
-    last_block_init: LastBlockInit = "random"
+    last_block_init: SelectionBlockInit = "random"
+    last_norm_init: LastBlockInit | None = None
     head_init: HeadInit = "zeros"
     norm_eps: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("last_block_init", self.last_block_init, LAST_BLOCK_INITS)
+        check_choice("last_block_init", self.last_block_init, SELECTION_BLOCK_INITS)
+        if self.last_norm_init is not None:
+            check_choice("last_norm_init", self.last_norm_init, LAST_BLOCK_INITS)
         check_choice("head_init", self.head_init, HEAD_INITS)
         if self.num_token < 1:
             raise ValueError(f"num_token={self.num_token}; each layer contributes at least one")
@@ -99,10 +113,13 @@ class FFVT(Method):
 
     def weights_loaded(self) -> None:
         """The fusing block and its norm forget their pre-training where upstream's do."""
-        if self.options.feature_fusion and self.options.last_block_init == "random":
-            draw_block(self.backbone.blocks[-1])
-            if isinstance(self.backbone.norm, nn.LayerNorm):
-                self.backbone.norm.reset_parameters()
+        options, norm = self.options, self.backbone.norm
+        if not options.feature_fusion:
+            return
+        start_last_block(self.backbone.blocks[-1], options.last_block_init)
+        norm_init = options.last_norm_init or options.last_block_init
+        if norm_init != "pretrained" and isinstance(norm, nn.LayerNorm):
+            norm.reset_parameters()
 
     def forward(self, images: Tensor) -> MethodOutput:
         backbone = self.backbone

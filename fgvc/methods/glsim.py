@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fgvc.backbones.attention import AttentionRecorder
+from fgvc.backbones.attention_chain import rollout, run_and_read
 from fgvc.backbones.closed_form import encoder_macs, is_plain
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.errors import FgvcError
@@ -35,6 +37,7 @@ from fgvc.methods.similarity_crop import (
     random_patches,
     similarity,
 )
+from fgvc.methods.token_selection import require_cls_and_trunk
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,12 @@ class GLSimOptions:
     """Options of `GLSim`; the defaults are those of the code at 99cc474 on a timm backbone's own norms.
 
     Attributes:
+        score: what ranks the patches: their ``similarity`` to CLS, or ``rollout``: how much of CLS comes from
+            them through the attention of all layers, as RAMS-Trans has it (see `rollout`).
         metric: similarity of CLS and patches: ``cos``, or the distances ``l1`` and ``l2``.
         top_k: O, the number of patches that are chosen. Upstream doubles it for Dogs.
+        top_k_doubles_at: image side in pixels from which on O is twice that: 448 in the ILA code base, never
+            (None) in GLSim's.
         select: ``crop``: a second pass over the box around them. ``tokens``: no second pass; their tokens
             are aggregated with CLS (upstream's ablation ``select_top_k``).
         anchors: the ``similar`` patches, or ``random`` ones (an ablation; see `random_patches`).
@@ -61,8 +68,10 @@ class GLSimOptions:
         head_init: ``zeros`` or torch's ``default``.
     """
 
+    score: str = "similarity"
     metric: str = "cos"
     top_k: int = 8
+    top_k_doubles_at: int | None = None
     select: str = "crop"
     anchors: str = "similar"
     crop_end: str = "upstream"
@@ -77,6 +86,7 @@ class GLSimOptions:
     head_init: HeadInit = "zeros"
 
     def __post_init__(self) -> None:
+        check_choice("score", self.score, ("similarity", "rollout"))
         check_choice("metric", self.metric, METRICS)
         check_choice("select", self.select, ("crop", "tokens"))
         check_choice("anchors", self.anchors, ("similar", "random"))
@@ -88,6 +98,10 @@ class GLSimOptions:
         check_choice("head_init", self.head_init, HEAD_INITS)
         if self.top_k < 1:
             raise ValueError(f"top_k={self.top_k}; at least one patch is chosen")
+        if self.top_k_doubles_at is not None and self.top_k_doubles_at < 1:
+            raise ValueError(f"top_k_doubles_at={self.top_k_doubles_at}; a side in pixels, or null: never")
+        if self.score == "rollout" and self.metric != "cos":
+            raise ValueError(f"metric={self.metric}, but score=rollout compares nothing: leave it out")
         if self.select == "crop" and self.aggregator in ("dwsc", "conv"):
             raise ValueError(
                 f"aggregator={self.aggregator} is as long as CLS and top_k tokens: select=tokens"
@@ -102,12 +116,16 @@ class GLSimOptions:
 class GLSim(Method):
     """Two encoder passes: the image, and a crop around the patches most similar to its CLS token.
 
+    With ``score: rollout``, around those that CLS draws most from through the attention of all layers, after
+    RAMS-Trans (Hu et al., ACM MM 2021); that ``top_k`` of them are boxed is of the ``rollout`` selector of
+    arkel23/DownSamplingInterLayerAdapter at 9b2248c.
+
     Training and inference are the same; the loss is cross-entropy on the logits, and its gradient flows
     through both passes. The choice of the box has none.
 
     Outputs besides the logits: ``crops`` and ``boxes`` (with ``select: crop``), ``masks["gls"]`` (the
-    similarity [B, N] as its metric defines it: distances are low where patches are similar), and
-    ``embeddings["cls"]`` (row 0 after the aggregator).
+    similarity [B, N] as its metric defines it: distances are low where patches are similar) or
+    ``masks["rollout"]``, and ``embeddings["cls"]`` (row 0 after the aggregator).
     """
 
     name = "glsim"
@@ -119,12 +137,18 @@ class GLSim(Method):
         super().__init__(spec, options)
         self.backbone = token_backbone(spec, norm_eps=options.norm_eps, final_norm=options.tokens == "normed")
         height, width = self.backbone.grid
-        if options.top_k > height * width:
+        doubled = options.top_k_doubles_at is not None and spec.image_size >= options.top_k_doubles_at
+        #: O at this image size.
+        self.top_k = options.top_k * (2 if doubled else 1)
+        if self.top_k > height * width:
             raise FgvcError(
-                f"top_k={options.top_k}, but {spec.image_size} pixels a side are {height * width} patches",
+                f"top_k={self.top_k}, but {spec.image_size} pixels a side are {height * width} patches",
                 key="options.top_k",
                 cure="choose fewer patches, or use larger images",
             )
+        if options.score == "rollout":
+            require_cls_and_trunk(self.backbone, spec.backbone, "Attention rollout")
+            AttentionRecorder(self.backbone.blocks)  # refuses what cannot be recorded before anything runs
         if options.crop_cls == "own":
             self.crop_cls = nn.Parameter(self._backbone_cls().detach().clone())
         self.aggregator = self._make_aggregator()
@@ -171,11 +195,9 @@ class GLSim(Method):
 
     def forward(self, images: Tensor) -> MethodOutput:
         options, backbone = self.options, self.backbone
-        tokens = backbone(images)
+        tokens, scores = self._look_and_score(images)
         cls, patches = backbone.cls(tokens), backbone.patches(tokens)
-        with torch.no_grad():
-            scores = similarity(cls, patches, options.metric)
-            chosen = self._choose(images, scores)
+        chosen = self._choose(images, scores)
         crops = boxes = None
         if options.select == "crop":
             boxes = boxes_around(chosen, backbone.grid, backbone.patch_size, options.crop_end)
@@ -191,15 +213,25 @@ class GLSim(Method):
             embeddings={"cls": rows[:, 0]},
             crops=None if crops is None else crops[:, None],
             boxes=None if boxes is None else boxes[:, None],
-            masks={"gls": scores},
+            masks={"gls" if options.score == "similarity" else "rollout": scores},
             grid=backbone.grid,
         )
+
+    def _look_and_score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """All tokens of the first pass, and a score [B, N] of each patch, which has no gradient."""
+        backbone = self.backbone
+        if self.options.score == "rollout":
+            tokens, row = run_and_read([*backbone.blocks], backbone.embed(images), rollout)
+            return backbone.norm(tokens), row[:, backbone.num_prefix :]
+        tokens = backbone(images)
+        with torch.no_grad():
+            return tokens, similarity(backbone.cls(tokens), backbone.patches(tokens), self.options.metric)
 
     def _choose(self, images: Tensor, scores: Tensor) -> Tensor:
         """Indices [B, O] of the patches that are chosen."""
         if self.options.anchors == "random":
-            return random_patches(images, scores.shape[1], self.options.top_k, training=self.training)
-        return most_similar(scores, self.options.metric, self.options.top_k)
+            return random_patches(images, scores.shape[1], self.top_k, training=self.training)
+        return most_similar(scores, self.options.metric, self.top_k)
 
     def _classify(self, rows: Tensor) -> Tensor:
         """[B, L, D] → logits [B, K]."""
@@ -210,7 +242,7 @@ class GLSim(Method):
 
     def _rows(self) -> int:
         """Rows that the aggregator is given: the image's, and the crop's or the chosen patches'."""
-        return 2 if self.options.select == "crop" else 1 + self.options.top_k
+        return 2 if self.options.select == "crop" else 1 + self.top_k
 
     def forward_passes(self) -> int:
         return 2 if self.options.select == "crop" else 1
@@ -225,13 +257,21 @@ class GLSim(Method):
             self.forward_passes() * encoder_macs(self.backbone)
             + self.aggregator.macs(self._rows())
             + classified * self.head.in_features * self.head.out_features
+            + (self.selection_macs() if self.options.score == "rollout" else 0)
         )
 
     def selection_macs(self) -> int:
         """D·N: one product of CLS with each patch (for distances: one difference each).
 
+        Of a rollout S·D for the CLS row of the top map, and H·S² a layer for a row times its maps; what is
+        made again for want of memory is not counted.
+
         Norms, ranking and resampling are no multiply-accumulates of a product; as the similarity is computed
         element by element, cost records have it among the other operations with them.
         """
-        height, width = self.backbone.grid
-        return self.backbone.width * height * width
+        backbone = self.backbone
+        patches = backbone.grid[0] * backbone.grid[1]
+        if self.options.score == "similarity":
+            return backbone.width * patches
+        length = backbone.num_prefix + patches
+        return length * backbone.width + (backbone.depth - 1) * length**2 * backbone.heads

@@ -57,6 +57,7 @@ def token_backbone(
     norm_eps: float | None = None,
     final_norm: bool = True,
     patch_stride: int | None = None,
+    with_cls: bool = True,
 ) -> TokenBackbone:
     """The ViT that a spec asks for. Arguments and errors as of `TokenBackbone`."""
     return TokenBackbone(
@@ -68,5 +69,6 @@ def token_backbone(
         dropout=spec.dropout,
         norm_eps=norm_eps,
         final_norm=final_norm,
+        with_cls=with_cls,
         shape=spec.shape,
     )

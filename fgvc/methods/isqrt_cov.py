@@ -32,13 +32,17 @@ class ISqrtCovOptions:
             network's own.
         mirror: a prediction is the mean of the logits of the image and of its mirror image, as fast-MPN-COV
             tests fine-tuned networks; training never mirrors here.
-        head_init: torch's ``default``, or ``zeros``.
+        cls_token: False: a ViT sees its patches alone (ILA's head); they are the feature map either way.
+        norm_eps: eps of a ViT's norms; None: the backbone's. GLSim's and ILA's code bases have 1e-12.
+        head_init: torch's ``default``, ``zeros``, or ``xavier`` (ILA code base).
     """
 
     reduced: int | None = 256
     iterations: int = 5
     output_stride: int | None = None
     mirror: bool = True
+    cls_token: bool = True
+    norm_eps: float | None = None
     head_init: HeadInit = "default"
 
     def __post_init__(self) -> None:
@@ -67,7 +71,9 @@ class ISqrtCov(Method):
 
     def __init__(self, spec: ModelSpec, options: ISqrtCovOptions) -> None:
         super().__init__(spec, options)
-        self.backbone = map_backbone(spec, options.output_stride)
+        self.backbone = map_backbone(
+            spec, options.output_stride, cls_token=options.cls_token, norm_eps=options.norm_eps
+        )
         self.width = int(self.backbone.width)  # type: ignore[arg-type]
         self.pooling = CovariancePooling(self.width, options.reduced, options.iterations)
         # A ViT drops inside of its blocks.

@@ -13,16 +13,33 @@ from fgvc.methods.base import ModelSpec
 from fgvc.methods.heads import token_backbone
 
 
-def map_backbone(spec: ModelSpec, output_stride: int | None) -> nn.Module:
+def map_backbone(
+    spec: ModelSpec,
+    output_stride: int | None,
+    *,
+    cls_token: bool = True,
+    norm_eps: float | None = None,
+) -> nn.Module:
     """The network that a spec asks for, a `TokenBackbone` or a `FeatureBackbone`.
 
     Args:
         output_stride: see `set_output_stride`, also for errors.
+        cls_token: False: a ViT has patches alone (see `TokenBackbone`, ``with_cls``).
+        norm_eps: of a ViT's norms; None: its own.
+
+    Raises FgvcError when something is asked of a CNN that only a ViT has.
     """
     if is_vit(spec.backbone):
-        vit = token_backbone(spec)
+        vit = token_backbone(spec, norm_eps=norm_eps, with_cls=cls_token)
         set_output_stride(vit.vit, spec.backbone, output_stride)
         return vit
+    for option, given in (("cls_token", not cls_token), ("norm_eps", norm_eps is not None)):
+        if given:
+            raise FgvcError(
+                f"{option} is of ViTs alone, and '{spec.backbone}' is a CNN",
+                key=f"options.{option}",
+                cure="leave it out, or use a ViT",
+            )
     cnn = FeatureBackbone(spec.backbone, stochastic_depth=spec.stochastic_depth)
     set_output_stride(cnn.cnn, spec.backbone, output_stride)
     return cnn

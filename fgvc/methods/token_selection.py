@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Literal
 
+import torch
+from torch import Tensor, nn
+
+from fgvc.backbones.timm_models import draw_block
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.errors import FgvcError
+
+#: Of the block that chosen tokens go through: as it was pre-trained, or drawn anew; see `start_last_block`.
+SelectionBlockInit = Literal["pretrained", "random", "xavier"]
+SELECTION_BLOCK_INITS = ("pretrained", "random", "xavier")
 
 
 def require_cls_and_trunk(backbone: TokenBackbone, name: str, method: str) -> None:
@@ -21,6 +28,16 @@ def require_cls_and_trunk(backbone: TokenBackbone, name: str, method: str) -> No
         raise FgvcError(
             f"{method} chooses tokens before the last block, and '{name}' has but one block", key="backbone"
         )
+
+
+def start_last_block(block: nn.Module, init: SelectionBlockInit) -> None:
+    """Have a block that holds pre-trained weights start as ``init`` says.
+
+    ``random`` as in TransFG's and FFVT's code; ``xavier`` as in the ILA code base, where every linear layer
+    is drawn Xavier-uniform, those of the attention as well (see `draw_block`).
+    """
+    if init != "pretrained":
+        draw_block(block, xavier_attention=init == "xavier")
 
 
 def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:

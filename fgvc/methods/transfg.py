@@ -17,19 +17,17 @@ from fgvc.backbones.attention import AttentionRecorder
 from fgvc.backbones.attention_chain import ATTENTIONS, Attention, chained_cls_row, run_and_read
 from fgvc.backbones.closed_form import block_macs, embedding_macs, is_plain
 from fgvc.backbones.precision import without_autocast
-from fgvc.backbones.timm_models import draw_block
 from fgvc.backbones.tokens import TokenBackbone
 from fgvc.methods.base import Method, MethodOutput, ModelSpec, register
-from fgvc.methods.heads import (
-    HEAD_INITS,
-    LAST_BLOCK_INITS,
-    HeadInit,
-    LastBlockInit,
-    check_choice,
-    linear_head,
-    token_backbone,
+from fgvc.methods.heads import HEAD_INITS, HeadInit, check_choice, linear_head, token_backbone
+from fgvc.methods.token_selection import (
+    SELECTION_BLOCK_INITS,
+    SelectionBlockInit,
+    gather_tokens,
+    histogram,
+    require_cls_and_trunk,
+    start_last_block,
 )
-from fgvc.methods.token_selection import gather_tokens, histogram, require_cls_and_trunk
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,9 @@ class TransFGOptions:
             Upstream 1; the re-implementations in the GLSim and ILA code bases 0.1.
         contrast_margin: similarity up to which two classes may share their direction.
         last_block_init: ``random``: the last block starts anew (upstream, by a rule of names); the norm after
-            it is pre-trained. ``pretrained``: so is the block.
-        head_init: torch's ``default`` (upstream) or ``zeros``.
+            it is pre-trained. ``xavier``: likewise, by the ILA code base's rule (see `start_last_block`).
+            ``pretrained``: the block is pre-trained, too.
+        head_init: torch's ``default`` (upstream), ``zeros`` or ``xavier`` (ILA code base).
         norm_eps: eps of all norms; None: the backbone's.
         attention: where the maps come from that the choice needs: see `run_and_read`. No prediction depends
             on it but for rounding.
@@ -53,13 +52,13 @@ class TransFGOptions:
     patch_stride: int | None = 12
     contrast_weight: float = 1.0
     contrast_margin: float = 0.4
-    last_block_init: LastBlockInit = "random"
+    last_block_init: SelectionBlockInit = "random"
     head_init: HeadInit = "default"
     norm_eps: float | None = None
     attention: Attention = "auto"
 
     def __post_init__(self) -> None:
-        check_choice("last_block_init", self.last_block_init, LAST_BLOCK_INITS)
+        check_choice("last_block_init", self.last_block_init, SELECTION_BLOCK_INITS)
         check_choice("head_init", self.head_init, HEAD_INITS)
         check_choice("attention", self.attention, ATTENTIONS)
         if self.patch_stride is not None and self.patch_stride < 1:
@@ -96,8 +95,7 @@ class TransFG(Method):
 
     def weights_loaded(self) -> None:
         """The last block forgets its pre-training where upstream's does."""
-        if self.options.last_block_init == "random":
-            draw_block(self.backbone.blocks[-1])
+        start_last_block(self.backbone.blocks[-1], self.options.last_block_init)
 
     def forward(self, images: Tensor) -> MethodOutput:
         backbone = self.backbone

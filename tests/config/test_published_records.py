@@ -152,6 +152,21 @@ def test_variants_are_of_the_size_and_method_that_the_column_names() -> None:
         ("ffvt_vit_b16", "FFVT"),
         ("glsim_vit_b16", "GLSim"),
         ("simtrans_vit_b16", "SIM-Trans"),
+        ("linear_vit_b16", "ViT B-16"),
+        ("mpnc_vit_b16_frozen", "MPNC (MPN-COV)"),
+        ("ifa_vit_b16", "IFA"),
+        ("transfg_vit_b16_frozen", "TransFG"),
+        ("ffvt_vit_b16_frozen", "FFVT"),
+        ("cal_vit_b16_frozen", "CAL"),
+        ("rams_vit_b16_frozen", "RAMS-Trans"),
+        ("glsim_vit_b16_frozen", "GLSim"),
+        ("vqt_vit_b16", "VQT"),
+        ("vpt_shallow_vit_b16", "VPT-Shallow"),
+        ("vpt_deep_vit_b16", "VPT-Deep"),
+        ("convpass_vit_b16", "ConvPass"),
+        ("adapter_vit_b16", "Adapter (ADPT)"),
+        ("ila_p_vit_b16", "ILA+"),
+        ("ila_pp_vit_b16", "ILA++"),
     }
 
 

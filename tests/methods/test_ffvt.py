@@ -142,6 +142,9 @@ def test_without_fusion_it_is_the_plain_vit() -> None:
         ({"last_block_init": "random"}, ("blocks.3.", "norm.")),
         ({"last_block_init": "pretrained"}, ()),
         ({"feature_fusion": False}, ()),
+        ({"last_block_init": "xavier"}, ("blocks.3.", "norm.")),
+        ({"last_block_init": "xavier", "last_norm_init": "pretrained"}, ("blocks.3.",)),
+        ({"last_block_init": "pretrained", "last_norm_init": "random"}, ("norm.",)),
     ],
 )
 def test_what_is_pretrained_and_what_is_drawn(
@@ -152,7 +155,7 @@ def test_what_is_pretrained_and_what_is_drawn(
     start_from(model, state, project_factory())
     for name, tensor in model.backbone.vit.state_dict().items():
         assert bool((tensor == 0.5).all()) != name.startswith(drawn or "nothing"), name
-    if drawn:
+    if "norm." in drawn:
         assert (model.backbone.norm.weight == 1).all() and not model.backbone.norm.bias.any()
 
 
@@ -187,7 +190,8 @@ def test_it_starts_from_the_original_arrays_as_upstream_does(
         ({"num_token": 0}, "num_token=0"),
         ({"num_token": 18}, "64 pixels a side are 17 candidates"),
         ({"num_token": 17, "include_cls": False}, "64 pixels a side are 16 candidates"),
-        ({"last_block_init": "zeros"}, "possible: pretrained, random"),
+        ({"last_block_init": "zeros"}, "possible: pretrained, random, xavier"),
+        ({"last_norm_init": "xavier"}, "possible: pretrained, random"),
         ({"head_init": "ones"}, "possible: zeros, default"),
     ],
 )

@@ -65,16 +65,26 @@ BACKBONES: dict[str, list[Case]] = {
             options={"num_attentions": 4, "eval_mode": "none1"},
             moving=frozenset({"centers.center"}),
         ),
+        Case(
+            "test_vit",
+            options={"num_attentions": 4, "cls_token": False, "norm_eps": 1e-12, "head_init": "xavier"},
+            moving=frozenset({"centers.center"}),
+        ),
     ],
     "cnn": [Case("tf_efficientnet_lite0"), Case("test_resnet", options={"head_init": "default"})],
     "ffvt": [
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"num_token": 3, "include_cls": False, "last_block_init": "pretrained"}),
         Case("test_vit", options={"feature_fusion": False}),
+        Case("test_vit", options={"last_block_init": "xavier", "last_norm_init": "pretrained"}),
     ],
     "glsim": [
         Case("vit_pico_patch16_224"),
         Case("test_vit", options={"crop_cls": "own", "tokens": "raw"}),
+        Case(
+            "vit_pico_patch16_224",
+            options={"score": "rollout", "aggregator": "none", "classifier": "avg_cls", "crop_cls": "own"},
+        ),
         Case("test_vit2", options={"select": "tokens", "aggregator": "dwsc", "classifier": "avg_cls"}),
     ],
     "ielt": [
@@ -95,6 +105,7 @@ BACKBONES: dict[str, list[Case]] = {
         Case("test_resnet", options={"reduced": 8}),
         Case("tf_efficientnet_lite0", options={"reduced": 16, "mirror": False, "iterations": 3}),
         Case("vit_pico_patch16_224", options={"reduced": 8, "iterations": 1}),
+        Case("test_vit", options={"reduced": 8, "mirror": False, "cls_token": False}),
     ],
     "lora": [
         Case("vit_pico_patch16_224"),
