@@ -11,7 +11,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from fgvc.backbones.timm_models import encoder_block
+from fgvc.backbones.timm_models import draw_block, encoder_block
 
 AGGREGATORS = ("transformer", "dwsc", "conv", "none")
 
@@ -50,10 +50,7 @@ class TransformerAggregator(nn.Module):
         )
         self.width, self.hidden = width, int(width * mlp_ratio)
         self.norm = nn.LayerNorm(width, eps=final_norm_eps)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):  # as upstream initialises its whole network (glsim.py)
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.normal_(module.bias, std=1e-6)
+        draw_block(self.block, xavier_attention=True)  # as upstream initialises its whole network (glsim.py)
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.norm(self.block(rows))  # type: ignore[no-any-return]

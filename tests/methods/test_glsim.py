@@ -404,3 +404,12 @@ def test_low_precision_training_ranks_and_crops_in_single_precision() -> None:
     loss.backward()
     assert output.masks["gls"].dtype == torch.float32 and output.crops.dtype == torch.float32
     assert torch.equal(output.crops[:, 0], crop_and_resize(images, output.boxes[:, 0]))
+
+
+def test_the_aggregator_draws_query_key_and_value_as_layers_of_their_own() -> None:
+    """Xavier's bound √(6 / 2D) for each; of the three as one layer it would be √(6 / 4D)."""
+    torch.manual_seed(0)
+    qkv = create_model("glsim", backbone="vit_pico_patch16_224", num_classes=3).aggregator.block.attn.qkv
+    width = qkv.in_features
+    bound = (6 / (2 * width)) ** 0.5
+    assert 0.98 * bound < float(qkv.weight.abs().max()) <= bound
