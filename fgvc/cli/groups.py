@@ -20,8 +20,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: fetch, split, stats, audit, add (your own).")
 weights_app = typer.Typer(no_args_is_help=True, help="Pre-trained weights: fetch.")
+explain_app = typer.Typer(no_args_is_help=True, help="Look into trained models: cka (how alike layers are).")
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 app.add_typer(weights_app, name="weights", rich_help_panel=DATA)
+app.add_typer(explain_app, name="explain", rich_help_panel=REPORTS)
 
 #: Words that newcomers try, and the verb that does it.
 MAP = {
@@ -45,6 +47,7 @@ MAP = {
     "lr": "select-lr",
     "sweep": "select-lr",
     "dvc": "track",
+    "cka": "explain cka",
     "push": "track",
 }
 

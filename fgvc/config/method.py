@@ -41,6 +41,11 @@ class Variant(Model):
     source: str = Field(description="where the recipe comes from: paper, code at a commit, or ours")
     notes: str | None = None
 
+    @property
+    def has_vit(self) -> bool:
+        """Whether its backbone is a ViT, by timm's name for it: no model is built."""
+        return self.backbone.startswith(("vit_", "deit"))
+
     def options_on(self, dataset: str | None) -> dict[str, Any]:
         """Options of the method class on a dataset (None: on none in particular)."""
         return self.options | self.dataset_options.get(dataset or "", {})

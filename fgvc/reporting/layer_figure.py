@@ -1,94 +1,160 @@
-"""How alike the layers of methods are, as maps side by side: vanilla fine-tuning against the rest.
+"""How alike the layers of methods are, as maps side by side: a plain ViT beside one that was adapted, say.
 
-Source: the attention-CKA figure of the ILA paper (arXiv 2409.11051); read from `fgvc cka`'s records.
+After the CKA figure of the ILA paper (arXiv 2409.11051); read from the records of `fgvc explain cka`.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.image import AxesImage
 
+from fgvc.config.grid import compared
 from fgvc.config.project import Project
 from fgvc.config.suite import LayerFigure
+from fgvc.errors import FgvcError
 from fgvc.provenance.files import read_json
 from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, WIDTH_INCHES, new_canvas
-from fgvc.reporting.grid_table import method_headings
+from fgvc.reporting.cost_points import nothing_to_draw
+from fgvc.reporting.grid_table import method_headings, short_titles
 
-#: Panels of a row, and their side and the room around them in inches.
-ACROSS, PANEL, GAP, ABOVE = 3, 1.75, 0.38, 0.42
+#: In inches: the largest side of a panel, the room between panels and above each for its heading, that below
+#: the lowest for numbers and words, and the colour bar with what stands beside it.
+SIDE, GAP, ABOVE, BELOW, BAR = 2.0, 0.32, 0.5, 0.42, 0.62
+#: Blocks that an axis names at most.
+NAMED_BLOCKS = 6
+#: Letters of a heading that an inch takes.
+LETTERS_PER_INCH = 15.5
+
+_WHAT = {
+    "attention": "attention maps (all heads)",
+    "features": "features (behind the second norm)",
+}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One method: CKA [layers, layers], and the mean of what stands beside the diagonal."""
+    """One method: CKA [blocks, blocks] between its blocks, and the mean off the diagonal."""
 
     method: str
-    name: str
+    title: str
     values: np.ndarray
+    mean: float
+
+
+@dataclass(frozen=True)
+class LayerPanels:
+    """What the figure shows, of which dataset and seed, and the methods that it cannot show and why."""
+
+    panels: tuple[Panel, ...]
+    left_out: tuple[tuple[str, str], ...]
+    dataset: str
+    seed: int
     images: int
 
     @property
-    def mean_off_diagonal(self) -> float:
-        off = ~np.eye(len(self.values), dtype=bool)
-        return float(self.values[off].mean())
+    def is_partial(self) -> bool:
+        """Whether more records would change the figure. A diverged run would not."""
+        return any(why == "not compared yet" for _, why in self.left_out)
 
 
-def layer_panels(project: Project, suite_name: str, config: LayerFigure, target: str) -> list[Panel]:
-    """The panels of a suite's methods: of its first dataset and its first seed.
+def layer_panels(
+    project: Project, suite_name: str, config: LayerFigure, target: str, *, allow_missing: bool = False
+) -> LayerPanels:
+    """The panels of a suite's methods, on its first dataset and with its first seed.
 
-    Raises FgvcError naming a missing record and the command that makes ``target``.
+    Raises FgvcError naming a missing record and the command that makes ``target``, unless ``allow_missing``;
+    and when nothing is left to show.
     """
-    suite = project.suite(suite_name)
-    dataset, seed = suite.datasets[0], suite.seeds[0]
-    panels = []
-    for heading in method_headings(project, config.methods):
-        file = project.paths.layer_similarity(dataset, heading.key, config.image_size, seed)
-        record: dict[str, Any] = read_json(file, made_by=f"snakemake --cores all -- {target}")
-        panels.append(Panel(heading.key, heading.one_line, np.array(record[config.of]), record["images"]))
-    return panels
+    runs = compared(project, suite_name, config)
+    titles = short_titles(method_headings(project, [method for _, method, _, _ in runs]))
+    panels: list[Panel] = []
+    left_out: list[tuple[str, str]] = []
+    images = 0
+    for dataset, method, size, seed in runs:
+        file = project.paths.layer_similarity(dataset, method, size, seed)
+        if not file.is_file():
+            if not allow_missing:
+                raise FgvcError(
+                    f"the layers of {method} on {dataset} at image size {size} are not compared yet",
+                    file=project.paths.shown(file),
+                    cure=f"snakemake --cores all -- {target}\nor add --allow-missing to see what is there",
+                )
+            left_out.append((titles[method], "not compared yet"))
+            continue
+        record: dict[str, Any] = read_json(file)
+        if record["status"] == "diverged":
+            left_out.append((titles[method], "the run diverged"))
+            continue
+        images = record["images"]
+        mean = record[f"{config.of}_mean_off_diagonal"]
+        panels.append(Panel(method, titles[method], np.array(record[config.of]), mean))
+    if not panels:
+        raise nothing_to_draw(suite_name, left_out, target)
+    (dataset, _, _, seed), *_ = runs
+    return LayerPanels(tuple(panels), tuple(left_out), project.dataset(dataset).title, seed, images)
 
 
-def draw_layers(panels: Sequence[Panel], config: LayerFigure, dataset_title: str, seed: int) -> Figure:
+def draw_layers(found: LayerPanels, config: LayerFigure) -> Figure:
     """The figure itself; needs no display."""
-    rows = -(-len(panels) // ACROSS)
-    notes = footnote(panels, config, dataset_title, seed)
-    below = 0.5 + 0.12 * len(notes)
-    height = below + rows * (PANEL + GAP + ABOVE) + 0.3
+    rows, columns = grid_of(len(found.panels))
+    notes = footnote(found, config)
+    room = WIDTH_INCHES * (1 - LEFT) - BAR
+    side = min(SIDE, (room - (columns - 1) * GAP) / columns)
+    below = 0.12 * len(notes) + BELOW
+    height = below + rows * (side + ABOVE) + (rows - 1) * BELOW + 0.3
     figure = new_canvas(config.title, notes, height)
-    drawn = None
-    for number, panel in enumerate(panels):
-        row, column = divmod(number, ACROSS)
-        left = LEFT + column * (PANEL + GAP) / WIDTH_INCHES
-        bottom = (below + (rows - 1 - row) * (PANEL + GAP + ABOVE) + GAP) / height
-        axes = figure.add_axes((left, bottom, PANEL / WIDTH_INCHES, PANEL / height))
-        drawn = axes.imshow(panel.values, origin="lower", cmap="magma", vmin=0.0, vmax=1.0)
-        drawn.set_gid(f"layers-{panel.method}")
-        axes.set_title(f"{panel.name}\nmean off the diagonal {panel.mean_off_diagonal:.2f}", size=7.5)
-        axes.set_xlabel("Block")
+    drawn: list[AxesImage] = []
+    for number, panel in enumerate(found.panels):
+        row, column = divmod(number, columns)
+        left = LEFT + column * (side + GAP) / WIDTH_INCHES
+        bottom = (below + (rows - 1 - row) * (side + ABOVE + BELOW)) / height
+        axes = figure.add_axes((left, bottom, side / WIDTH_INCHES, side / height))
+        drawn.append(_draw_panel(axes, panel, letters=int((side + GAP) * LETTERS_PER_INCH)))
         if column == 0:
             axes.set_ylabel("Block")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(6, integer=True))
-            axis.set_major_formatter(lambda value, _: f"{value + 1:.0f}")
-    if drawn is not None:
-        right = LEFT + min(len(panels), ACROSS) * (PANEL + GAP) / WIDTH_INCHES
-        bottom = (below + (rows - 1) * (PANEL + GAP + ABOVE) + GAP) / height
-        scale = figure.add_axes((right - 0.02, bottom, 0.018, PANEL / height))
-        figure.colorbar(drawn, cax=scale, label="CKA")
+        if number + columns >= len(found.panels):
+            axes.set_xlabel("Block")
+    right = LEFT + (columns * (side + GAP) - GAP + 0.12) / WIDTH_INCHES
+    tall = (rows * side + (rows - 1) * (ABOVE + BELOW)) / height
+    scale = figure.add_axes((right, below / height, 0.11 / WIDTH_INCHES, tall))
+    figure.colorbar(drawn[0], cax=scale, label="CKA")
     return figure
 
 
-def footnote(panels: Sequence[Panel], config: LayerFigure, dataset_title: str, seed: int) -> list[str]:
-    """The lines under the figure."""
-    what = {"attention": "attention maps of all heads", "features": "outputs of the blocks' second norms"}
+def grid_of(count: int) -> tuple[int, int]:
+    """Rows and columns of so many panels: one row while it is readable, then rows of about one length."""
+    most = 3 if count <= 6 else 4 if count <= 12 else 5
+    rows = -(-count // most)
+    return rows, -(-count // rows)
+
+
+def _draw_panel(axes: Axes, panel: Panel, letters: int) -> AxesImage:
+    """The map of a method, the first block in the lower left corner; all panels have one scale of colours."""
+    image = axes.imshow(panel.values, origin="lower", cmap="magma", vmin=0.0, vmax=1.0)
+    image.set_gid(f"layers-{panel.method}")
+    title = textwrap.shorten(panel.title, 2 * letters, placeholder="…")
+    axes.set_title("\n".join([*textwrap.wrap(title, letters), f"mean {panel.mean:.2f}"]), size=7.5)
+    blocks = len(panel.values)
+    step = -(-blocks // NAMED_BLOCKS)
+    named = range(step, blocks + 1, step)
+    axes.set_xticks([block - 1 for block in named], [str(block) for block in named], size=7)
+    axes.set_yticks([block - 1 for block in named], [str(block) for block in named], size=7)
+    axes.tick_params(length=2.5, pad=2)
+    return image
+
+
+def footnote(found: LayerPanels, config: LayerFigure) -> list[str]:
+    """The lines under the figure: what is compared, on which images, and what is not drawn and why."""
     text = (
-        f"Unbiased minibatch CKA between the {what[config.of]} of every two blocks; 1: alike up to rotation and "
-        f"scale. {dataset_title}, {panels[0].images} test images, seed {seed}."
+        f"Unbiased minibatch CKA of {_WHAT[config.of]} between all pairs of blocks; 1: alike up to rotation "
+        "and scale. "
+        f"Mean: of pairs of different blocks. {found.dataset}, {found.images} test images, seed {found.seed}."
     )
-    return textwrap.wrap(text, FOOTNOTE_WIDTH)
+    text += "".join(f" Not drawn: {name} ({why})." for name, why in found.left_out)
+    return textwrap.wrap(("PARTIAL. " if found.is_partial else "") + text, FOOTNOTE_WIDTH)
