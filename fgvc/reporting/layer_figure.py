@@ -23,11 +23,13 @@ from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, WIDTH_INCHES, new_can
 from fgvc.reporting.cost_points import nothing_to_draw
 from fgvc.reporting.grid_table import method_headings, short_titles
 
-#: In inches: the largest side of a panel, the room between panels and above each for its heading, that below
-#: the lowest for numbers and words, and the colour bar with what stands beside it.
-SIDE, GAP, ABOVE, BELOW, BAR = 2.0, 0.32, 0.5, 0.42, 0.62
-#: Blocks that an axis names at most.
-NAMED_BLOCKS = 6
+#: In inches: the largest side of a panel, the room between panels, for a line of a heading, for the numbers
+#: under a panel and for the words under the lowest, and for the colour bar with its numbers.
+SIDE, GAP, LINE, NUMBERS, WORDS, BAR = 2.0, 0.32, 0.125, 0.24, 0.2, 0.5
+#: Room in inches that the number of a block needs on an axis, and the most numbers there.
+NUMBER, MOST_NUMBERS = 0.2, 6
+#: Side in inches of a cell that has room for its value.
+READABLE = 0.27
 #: Letters of a heading that an inch takes.
 LETTERS_PER_INCH = 15.5
 
@@ -104,26 +106,28 @@ def draw_layers(found: LayerPanels, config: LayerFigure) -> Figure:
     """The figure itself; needs no display."""
     rows, columns = grid_of(len(found.panels))
     notes = footnote(found, config)
-    room = WIDTH_INCHES * (1 - LEFT) - BAR
-    side = min(SIDE, (room - (columns - 1) * GAP) / columns)
-    below = 0.12 * len(notes) + BELOW
-    height = below + rows * (side + ABOVE) + (rows - 1) * BELOW + 0.3
+    side = min(SIDE, (WIDTH_INCHES * (1 - LEFT) - BAR - (columns - 1) * GAP) / columns)
+    headings = [_heading(panel, int((side + GAP) * LETTERS_PER_INCH)) for panel in found.panels]
+    pitch = side + NUMBERS + LINE * max(map(len, headings)) + 0.1
+    below = 0.12 * len(notes) + 0.12 + NUMBERS + WORDS
+    height = below + rows * pitch - NUMBERS + 0.24
     figure = new_canvas(config.title, notes, height)
-    drawn: list[AxesImage] = []
-    for number, panel in enumerate(found.panels):
+    for number, (panel, heading) in enumerate(zip(found.panels, headings, strict=True)):
         row, column = divmod(number, columns)
-        left = LEFT + column * (side + GAP) / WIDTH_INCHES
-        bottom = (below + (rows - 1 - row) * (side + ABOVE + BELOW)) / height
-        axes = figure.add_axes((left, bottom, side / WIDTH_INCHES, side / height))
-        drawn.append(_draw_panel(axes, panel, letters=int((side + GAP) * LETTERS_PER_INCH)))
+        left, bottom = LEFT + column * (side + GAP) / WIDTH_INCHES, below + (rows - 1 - row) * pitch
+        axes = figure.add_axes((left, bottom / height, side / WIDTH_INCHES, side / height))
+        drawn = _draw_panel(axes, panel, side)
+        axes.set_title("\n".join(heading), size=7.5, pad=4)
         if column == 0:
             axes.set_ylabel("Block")
         if number + columns >= len(found.panels):
             axes.set_xlabel("Block")
     right = LEFT + (columns * (side + GAP) - GAP + 0.12) / WIDTH_INCHES
-    tall = (rows * side + (rows - 1) * (ABOVE + BELOW)) / height
-    scale = figure.add_axes((right, below / height, 0.11 / WIDTH_INCHES, tall))
-    figure.colorbar(drawn[0], cax=scale, label="CKA")
+    top = (below + (rows - 1) * pitch) / height
+    scale = figure.add_axes((right, top, 0.11 / WIDTH_INCHES, side / height))
+    figure.colorbar(drawn, cax=scale, ticks=[0.0, 0.5, 1.0])
+    scale.tick_params(labelsize=7, length=2.5, pad=2)
+    scale.set_title("CKA", size=7.5, pad=4, loc="left")
     return figure
 
 
@@ -134,18 +138,26 @@ def grid_of(count: int) -> tuple[int, int]:
     return rows, -(-count // rows)
 
 
-def _draw_panel(axes: Axes, panel: Panel, letters: int) -> AxesImage:
+def _heading(panel: Panel, letters: int) -> list[str]:
+    """The lines above a panel: its method on two lines at most, and the mean."""
+    title = textwrap.wrap(panel.title, letters, max_lines=2, placeholder=" …")
+    return [*title, f"mean {panel.mean:.2f}"]
+
+
+def _draw_panel(axes: Axes, panel: Panel, side: float) -> AxesImage:
     """The map of a method, the first block in the lower left corner; all panels have one scale of colours."""
     image = axes.imshow(panel.values, origin="lower", cmap="magma", vmin=0.0, vmax=1.0)
     image.set_gid(f"layers-{panel.method}")
-    title = textwrap.shorten(panel.title, 2 * letters, placeholder="…")
-    axes.set_title("\n".join([*textwrap.wrap(title, letters), f"mean {panel.mean:.2f}"]), size=7.5)
     blocks = len(panel.values)
-    step = -(-blocks // NAMED_BLOCKS)
+    step = -(-blocks // min(MOST_NUMBERS, int(side / NUMBER)))
     named = range(step, blocks + 1, step)
-    axes.set_xticks([block - 1 for block in named], [str(block) for block in named], size=7)
-    axes.set_yticks([block - 1 for block in named], [str(block) for block in named], size=7)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks([block - 1 for block in named], [str(block) for block in named], size=7)
     axes.tick_params(length=2.5, pad=2)
+    if side / blocks >= READABLE:
+        for (row, column), value in np.ndenumerate(panel.values):
+            ink = "0.1" if value > 0.6 else "white"
+            axes.text(column, row, f"{value:.2f}", size=6.5, color=ink, ha="center", va="center")
     return image
 
 

@@ -90,9 +90,9 @@ def test_the_record_of_a_run_is_what_a_direct_computation_gives(
     ):
         truth = cka(layers)
         print(f"{method} {name}: largest difference {np.abs(np.array(record[name]) - truth).max():.1e}")
-        np.testing.assert_allclose(record[name], truth, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(record[name], truth, rtol=0, atol=2e-6)
         others = truth[~np.eye(4, dtype=bool)]
-        assert record[f"{name}_mean_off_diagonal"] == pytest.approx(others.mean(), abs=2e-5)
+        assert record[f"{name}_mean_off_diagonal"] == pytest.approx(others.mean(), abs=2e-6)
     assert (record["tokens"], record["images"], record["status"]) == (tokens, 12, "ok")
     assert record["model_sha256"] == run["model_sha256"]
 
@@ -139,8 +139,10 @@ def test_updates_of_projections_count() -> None:
     assert_alike(compare(model.backbone, model), compare(merged.backbone, merged))
 
 
-@pytest.mark.parametrize("method", ["transfg", "ffvt"])
-def test_a_pass_may_bring_the_images_in_groups(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "last"), [("transfg", 3), ("ffvt", 37)])
+def test_a_pass_may_bring_the_images_in_groups(
+    method: str, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As where maps are kept for a few images at a time; the last block sees what was chosen."""
     options = {"patch_stride": None} if method == "transfg" else {}
     model = made(method, **options)
@@ -148,7 +150,7 @@ def test_a_pass_may_bring_the_images_in_groups(method: str, monkeypatch: pytest.
     monkeypatch.setattr(attention_chain, "_MOST_KEPT", {"cpu": 1})
     monkeypatch.setattr(attention_chain, "_ENOUGH_KEPT", {"cpu": 1})
     assert_alike(compare(model.backbone, model), at_once)
-    assert at_once.tokens[:3] == [17] * 3 and at_once.tokens[3] < 17
+    assert at_once.tokens == [17, 17, 17, last]
 
 
 def test_prompts_belong_to_the_maps() -> None:

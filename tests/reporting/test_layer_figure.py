@@ -75,9 +75,8 @@ def test_methods_on_a_vit_stand_side_by_side(three: BenchT) -> None:
     left, right = page.axes[:2]
     assert (left.get_title(), right.get_title()) == ("Plain\nmean 0.90", "Adapted\nmean 0.40")
     assert [t.get_text() for t in left.get_xticklabels()] == ["1", "2", "3", "4"]
-    assert (
-        left.get_position().y0 == right.get_position().y0 and left.get_position().x1 < right.get_position().x0
-    )
+    one, other = left.get_position(), right.get_position()
+    assert one.y0 == pytest.approx(other.y0) and one.x1 < other.x0
     assert left.get_ylim()[0] < left.get_ylim()[1], "the first block is below"
     assert "attention maps (all heads)" in words(page) and "Birds, 256 test images, seed 1" in words(page)
 
