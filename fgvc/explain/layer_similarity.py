@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.layers import Attention
 from torch import Tensor, nn
 
 from fgvc.backbones.attention import AttentionRecorder, QueriesAndKeys, queries_and_keys
@@ -129,8 +128,8 @@ def centred_gram(features: Tensor) -> Tensor:
     return gram(wide - wide.mean(dim=0))
 
 
-def map_gram_of(attention: Attention) -> Callable[[Tensor], Tensor]:
-    """Takes the joint projection [B, S, 3·H·d] of an attention layer to the Gram matrix [B, B] of its maps.
+def map_gram_of(attention: Any) -> Callable[[Tensor], Tensor]:
+    """Takes the joint projection [B, S, 3·H·d] of timm's attention to the Gram matrix [B, B] of its maps.
 
     It is that of rows [H·S·S], the maps of all heads, which are made a head at a time: for ViT-B/16 at 448
     pixels all of them would take 30 MB an image.

@@ -9,7 +9,6 @@ from workflowkit import SIZE, counts, make_project, planned, read, snakemake, su
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
-FIGURE = "results/figures/layers_32"
 LARGER = 64
 
 
@@ -29,12 +28,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown = {"kind": "layer_similarity", "title": "Layers", "caption": "Made for a test."}
     for name, of in (("layers_64", "attention"), ("features_64", "features")):
         write_params(root, f"figures/{name}", {**shown, "image_size": LARGER, "of": of})
+    table = {
+        "kind": "accuracy",
+        "title": "Top-1 accuracy",
+        "caption": "Made for a test.",
+        "image_size": LARGER,
+    }
+    write_params(root, "tables/acc_64", table)
     own = {
         "methods": ["linear_tiny", "cnn_tiny", "ila_tiny"],
         "image_sizes": [LARGER],
         "learning_rates": [0.003],
     }
-    write_params(root, "suites/mini", suite(**own, tables=["acc_32"], figures=["layers_64", "features_64"]))
+    write_params(root, "suites/mini", suite(**own, tables=["acc_64"], figures=["layers_64", "features_64"]))
     return root
 
 
@@ -76,7 +82,7 @@ def test_mistyped_targets_are_answered(root: Path, target: str, told: str) -> No
 
 def test_a_suite_that_has_not_what_the_figure_shows_is_told_before_any_work(root: Path) -> None:
     own = {"methods": ["cnn_tiny"], "image_sizes": [LARGER], "learning_rates": [0.003]}
-    write_params(root, "suites/cnns", suite(**own, tables=["acc_32"], figures=["layers_64"]))
+    write_params(root, "suites/cnns", suite(**own, tables=["acc_64"], figures=["layers_64"]))
     try:
         outcome = snakemake(root, "results/cnns/figures/layers_64.pdf")
         assert outcome.status == 1 and "the suite 'cnns' has no method on a ViT" in outcome.text
