@@ -157,7 +157,8 @@ def _draw_panel(axes: Axes, panel: Panel, side: float) -> AxesImage:
     if side / blocks >= READABLE:
         for (row, column), value in np.ndenumerate(panel.values):
             ink = "0.1" if value > 0.6 else "white"
-            axes.text(column, row, f"{value:.2f}", size=6.5, color=ink, ha="center", va="center")
+            shown = f"{value:.2f}".replace("-0.00", "0.00")
+            axes.text(column, row, shown, size=6.5, color=ink, ha="center", va="center")
     return image
 
 
