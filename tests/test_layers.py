@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SIDEWAYS = {
     ("cost", "evaluation"),  # end-to-end throughput is the time of an evaluation
     ("cost", "training"),  # the time of a training step
+    ("explain", "evaluation"),  # the model and the images of a run, as its evaluation takes them
     ("training", "evaluation"),  # a search evaluates its candidates
     ("pretraining", "training"),  # the same resume states and the same progress line
     ("audit", "reporting"),  # tables are made again and compared; an audit's own report is printed alike

@@ -42,6 +42,10 @@ class QueriesAndKeys:
         """
         return self._scores(self.k[:, :, :1], self.q).softmax(dim=-1)[:, :, 0]
 
+    def map(self) -> Tensor:
+        """The whole map A, [B, H, S, S]: for looking at a network, never on a method's way to its logits."""
+        return self._scores(self.q, self.k).softmax(dim=-1)
+
     def weighted_rows(self, weights: Tensor) -> Tensor:
         """Σ_i weights_i · A[i], [B, H, S] → [B, H, S]: the map is made again, a few rows at a time."""
         return remade_weighted_rows(self.q, self.k, self.scale, weights)

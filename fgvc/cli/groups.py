@@ -11,17 +11,19 @@ PROJECT, DATA, RUNS, REPORTS = "Project", "Data and weights", "Runs", "Reports"
 app = typer.Typer(
     name="fgvc",
     help="Reproducible, auditable benchmarks for fine-grained visual classification.\n"
-    "Every verb is one step; `snakemake --cores 2` runs them all in order.",
+    "Every verb is one step, with an example in its --help (--debug: tracebacks); "
+    "`snakemake --cores 2` runs them all in order.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Any verb: --help (with an example), --debug (traceback).",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: fetch, split, stats, audit, add (your own).")
 weights_app = typer.Typer(no_args_is_help=True, help="Pre-trained weights: fetch.")
+explain_app = typer.Typer(no_args_is_help=True, help="Look into trained models: cka (how alike layers are).")
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 app.add_typer(weights_app, name="weights", rich_help_panel=DATA)
+app.add_typer(explain_app, name="explain", rich_help_panel=REPORTS)
 
 #: Words that newcomers try, and the verb that does it.
 MAP = {
@@ -45,6 +47,7 @@ MAP = {
     "lr": "select-lr",
     "sweep": "select-lr",
     "dvc": "track",
+    "cka": "explain cka",
     "push": "track",
 }
 

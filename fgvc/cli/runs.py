@@ -17,7 +17,7 @@ from fgvc.provenance.stopping import StopRequest
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="seed of the run")]
 
 
-def _checked(project: Project, dataset: str, method: str) -> str:
+def checked(project: Project, dataset: str, method: str) -> str:
     """The dataset's id behind a name or alias, after both names and their files were found good."""
     name = project.canonical_dataset(dataset)
     project.dataset(name)
@@ -66,7 +66,7 @@ def train(
     verb.
     """
     project = Project.find()
-    name = _checked(project, dataset, method)
+    name = checked(project, dataset, method)
     if split not in ("train_val", "train"):
         raise FgvcError(
             f"--split {split} cannot be trained on",
@@ -98,7 +98,7 @@ def train(
 def select_lr(dataset: DatasetName, method: MethodName, size: Size = 224) -> None:
     """Choose a learning rate from its candidates on val."""
     project = Project.find()
-    cell = Cell(_checked(project, dataset, method), method, size)
+    cell = Cell(checked(project, dataset, method), method, size)
     from fgvc.training.search import describe_choice, select_learning_rate
 
     record = select_learning_rate(project, cell)
@@ -124,7 +124,7 @@ def evaluate(
     Writes predictions.parquet and metrics.json beside it.
     """
     project = Project.find()
-    name = _checked(project, dataset, method)
+    name = checked(project, dataset, method)
     directory = project.paths.run_dir(name, method, size, seed)
     with StopRequest():
         from fgvc.evaluation.predict import evaluate_directory

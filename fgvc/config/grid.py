@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fgvc.config.project import Project
-from fgvc.config.suite import CostTable
+from fgvc.config.suite import CostTable, LayerFigure
 from fgvc.errors import FgvcError
 
 
@@ -52,6 +52,32 @@ def counted(project: Project, suite_name: str, table: CostTable) -> list[tuple[s
     suite = project.suite(suite_name)
     classes = table.classes or project.dataset(suite.datasets[0]).classes
     return [(method, size, classes) for size in suite.image_sizes for method in suite.methods]
+
+
+def compared(project: Project, suite_name: str, figure: LayerFigure) -> list[tuple[str, str, int, int]]:
+    """Dataset, variant, size and seed of the runs whose layers a figure shows, in the order of its panels.
+
+    Raises FgvcError when the suite has no such size, lacks a variant that the figure names, or has none with
+    a ViT.
+    """
+    suite, size = project.suite(suite_name), figure.image_size
+    shown = figure.methods or [m for m in suite.methods if project.variant(m).has_vit]
+
+    def refusal(problem: str, key: str, cure: str) -> FgvcError:
+        file = project.paths.shown(project.file("suite", suite_name))
+        return FgvcError(f"the suite '{suite_name}' {problem}", file=file, key=key, cure=cure)
+
+    if size not in suite.image_sizes:
+        sizes = ", ".join(map(str, suite.image_sizes))
+        raise refusal(f"has no runs at image size {size}", "image_sizes", f"its sizes: {sizes}")
+    foreign = [m for m in shown if m not in suite.methods]
+    if foreign:
+        cure = f"list it there, or name others in the figure '{figure.title}'"
+        raise refusal(f"lacks '{foreign[0]}', whose layers a figure is to show", "methods", cure)
+    if not shown:
+        cure = f"list one, or take the figure '{figure.title}' out of the suite"
+        raise refusal("has no method on a ViT, whose layers a figure could show", "methods", cure)
+    return [(suite.datasets[0], method, size, suite.seeds[0]) for method in shown]
 
 
 def rate_search(project: Project, cell: Cell) -> RateSearch:

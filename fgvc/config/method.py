@@ -46,6 +46,11 @@ class Variant(Model):
         """Whether a checkpoint leaves out the frozen backbone, which its weights file has."""
         return self.train != "all" and self.weights is not None
 
+    @property
+    def has_vit(self) -> bool:
+        """Whether its backbone is a ViT, by timm's name for it: no model is built."""
+        return self.backbone.startswith(("vit_", "deit"))
+
     def options_on(self, dataset: str | None) -> dict[str, Any]:
         """Options of the method class on a dataset (None: on none in particular)."""
         return self.options | self.dataset_options.get(dataset or "", {})

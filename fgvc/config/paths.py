@@ -76,6 +76,9 @@ class Paths:
     def throughput(self, dataset: str, method: str, size: int | str, conditions: str) -> Path:
         return self.root / "results" / "throughput" / dataset / method / str(size) / f"{conditions}.json"
 
+    def layer_similarity(self, dataset: str, method: str, size: int | str, seed: int | str) -> Path:
+        return self.root / "results" / "cka" / dataset / method / str(size) / f"seed{seed}.json"
+
     # --- tables and figures -----------------------------------------------------------------------
     def suite_dir(self, suite: str | None) -> Path:
         """Folder of a suite's tables and figures; None is the default suite's short path."""

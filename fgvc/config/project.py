@@ -19,6 +19,7 @@ from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
     CostFigure,
     CriticalDifferenceFigure,
+    LayerFigure,
     PublishedFigure,
     Settings,
     Suite,
@@ -45,7 +46,7 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | CriticalDifferenceFigure | PublishedFigure | ThroughputFigure
+Figure = CostFigure | CriticalDifferenceFigure | LayerFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,11 @@ class Project:
                 )
 
     def figure(self, name: str) -> Figure:
-        """A figure of any kind; what it shows of params/published exists."""
-        models = (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure)
-        figure: Figure = self._tagged("figure", name, *models)
+        """A figure of any kind; the variants and what of params/published it shows exist."""
+        figure: Figure = self._tagged("figure", name, *get_args(Figure))
+        if isinstance(figure, LayerFigure):
+            for position, method in enumerate(figure.methods or ()):
+                self._named("method", method, "figure", name, ("methods", position))
         return figure
 
     def published(self, name: str) -> Published:

@@ -55,6 +55,7 @@ STAGES: dict[str, Stage] = {
     "train": Stage(2, ("training", "data/class_batches.py", *_PICTURES, "provenance/digests.py", *_MODEL)),
     "evaluate": Stage(2, ("evaluation/metrics.py", "evaluation/predict.py", *_PICTURES, *_MODEL)),
     "cost": Stage(3, ("cost", *_MODEL)),
+    "explain": Stage(1, ("explain", "evaluation/predict.py", *_PICTURES, *_MODEL)),
     "table": Stage(
         3,
         (

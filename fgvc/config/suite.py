@@ -37,10 +37,7 @@ class Suite(Model):
     @field_validator("datasets", "methods", "image_sizes", "seeds", "tables", "figures")
     @classmethod
     def _no_doubles(cls, values: list[object]) -> list[object]:
-        doubles = sorted({str(v) for v in values if values.count(v) > 1})
-        if doubles:
-            raise ValueError(f"listed twice: {', '.join(doubles)}")
-        return values
+        return _once_each(values)
 
     @model_validator(mode="after")
     def _rates_cover_methods(self) -> Suite:
@@ -61,6 +58,13 @@ class Suite(Model):
         if isinstance(rates, dict):
             rates = rates.get(method, rates.get("default", []))
         return tuple(sorted(set(rates)))
+
+
+def _once_each(values: list[object]) -> list[object]:
+    doubles = sorted({str(v) for v in values if values.count(v) > 1})
+    if doubles:
+        raise ValueError(f"listed twice: {', '.join(doubles)}")
+    return values
 
 
 class AccuracyTable(Model):
@@ -207,7 +211,27 @@ class ExamplesFigure(Model):
     title: str
     caption: str
     image_size: ImageSize
-    images: int = Field(18, ge=1, le=60, description="how many, at equal distances in the list of test images")
+    images: int = Field(18, ge=1, le=60, description="how many, at equal distances in the test list")
+
+
+class LayerFigure(Model):
+    """How alike the layers of methods are, a map a method: of a suite's first dataset and first seed."""
+
+    kind: Literal["layer_similarity"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    of: Literal["attention", "features"] = Field(
+        description="attention: the maps of all heads; features: what the second norm of each block puts out"
+    )
+    methods: list[str] | None = Field(
+        None, min_length=1, description="variants of the suite, in this order; null: all that run on a ViT"
+    )
+
+    @field_validator("methods")
+    @classmethod
+    def _no_doubles(cls, values: list[object] | None) -> list[object] | None:
+        return None if values is None else _once_each(values)
 
 
 class PublishedFigure(Model):

@@ -148,7 +148,7 @@ def evaluate_directory(
     """
     record = read_json(directory / "run.json", made_by=_maker(project, directory))
     dataset, method = record["dataset"], record["method"]
-    _check_fits(project, directory, record, split)
+    check_fits(project, directory, record, split)
     about = {
         "dataset": dataset,
         "method": method,
@@ -191,7 +191,7 @@ def drop_foreign_evaluation(directory: Path, run_sha256: str) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
-def _frozen_model(project: Project, directory: Path, record: dict[str, Any]) -> nn.Module:
+def frozen_model(project: Project, directory: Path, record: dict[str, Any]) -> nn.Module:
     """The model of a run's checkpoint. Raises FgvcError when it is not the one of the record."""
     checkpoint = directory / "model.safetensors"
     if not checkpoint.is_file() or file_sha256(checkpoint) != record["model_sha256"]:
@@ -216,6 +216,22 @@ def _frozen_model(project: Project, directory: Path, record: dict[str, Any]) -> 
     return model
 
 
+def images_of(project: Project, record: dict[str, Any], split: str) -> ImageSet:
+    """The images of a split as the run of ``record`` (its ``run.json``) sees them in evaluation."""
+    dataset, size = project.dataset(record["dataset"]), record["image_size"]
+    recipe = project.variant(record["method"]).recipe_on(record["dataset"]).resolved()
+    weights = record["identity"]["weights"]
+    known = project.weights(weights) if weights else None
+    mean, std = normalisation(recipe, known.mean if known else None, known.std if known else None)
+    samples = [Sample(c, p) for c, p in read_split(project, record["dataset"], split)]
+    return ImageSet(
+        project.paths.data_dir(record["dataset"]),
+        samples,
+        eval_pipeline(recipe, dataset, size, mean, std),
+        None,
+    )
+
+
 def _predictions(
     project: Project,
     directory: Path,
@@ -225,25 +241,16 @@ def _predictions(
     batch_size: int | None,
     say_device: bool,
 ) -> pd.DataFrame:
-    dataset, size = project.dataset(record["dataset"]), record["image_size"]
     recipe = project.variant(record["method"]).recipe_on(record["dataset"]).resolved()
     prepare_process(recipe.threads)
-    model = _frozen_model(project, directory, record).to(device)
+    model = frozen_model(project, directory, record).to(device)
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = record["identity"]["weights"]
-    known = project.weights(weights) if weights else None
-    mean, std = normalisation(recipe, known.mean if known else None, known.std if known else None)
-    samples = [Sample(c, p) for c, p in read_split(project, record["dataset"], split)]
-    images = ImageSet(
-        project.paths.data_dir(record["dataset"]),
-        samples,
-        eval_pipeline(recipe, dataset, size, mean, std),
-        None,
-    )
+    images = images_of(project, record, split)
     where = f" on {describe_device(device)['name']}" if say_device else ""
     print(
-        f"{record['dataset']}/{record['method']}/{size}: {len(samples)} images of '{split}'{where}",
+        f"{record['dataset']}/{record['method']}/{record['image_size']}: "
+        f"{len(images)} images of '{split}'{where}",
         file=sys.stderr,
         flush=True,
     )
@@ -257,7 +264,8 @@ def _predictions(
     )
 
 
-def _check_fits(project: Project, directory: Path, record: dict[str, Any], split: str) -> None:
+def check_fits(project: Project, directory: Path, record: dict[str, Any], split: str) -> None:
+    """Raise FgvcError for a run that was trained on the split, or with a recipe that its variant had once."""
     if HELD_OUT[record["split"]] != split:
         raise FgvcError(
             f"a run that was trained on '{record['split']}' is not evaluated on '{split}'",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, first_few
 
 #: Below this many rows the unbiased HSIC divides by 0.
 FEWEST_ROWS = 4
@@ -70,7 +70,7 @@ class MinibatchCka:
     def value(self) -> Tensor:
         """CKA [layers, layers], float64, its diagonal as it comes out (1).
 
-        Raises FgvcError when no minibatch had four images.
+        Raises FgvcError when no minibatch had four images, and when a layer tells no image from another.
         """
         if self._sum is None:
             raise FgvcError(
@@ -78,6 +78,12 @@ class MinibatchCka:
                 cure="use a larger batch or more images",
             )
         own = self._sum.diagonal().sqrt()
+        silent = [str(layer) for layer, size in enumerate(own.tolist(), 1) if not size > 0]
+        if silent:
+            raise FgvcError(
+                f"CKA is 0 / 0: the same for all images is layer {first_few(silent)}",
+                cure="use a network that was trained, and images that differ",
+            )
         return self._sum / (own[:, None] * own[None, :])
 
 

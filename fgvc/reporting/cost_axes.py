@@ -1,4 +1,7 @@
-"""Page and axes of the cost figures: scales that read GMACs and GFLOPs, labels that do not collide."""
+"""The canvas of all figures; page and axes of the cost figures.
+
+Scales that read GMACs and GFLOPs, labels that do not collide.
+"""
 
 from __future__ import annotations
 
@@ -54,15 +57,20 @@ class Page:
         return (self.below - 0.61) / self.height, (self.below - 0.85) / self.height
 
 
-def new_page(title: str, notes: Sequence[str]) -> Page:
-    """An empty figure with title and footnote; needs no display."""
-    below = 1.02 + 0.12 * len(notes)  # tick labels, two rows of legends, footnote
-    height = below + AXES_HEIGHT_INCHES + 0.72
+def new_canvas(title: str, notes: Sequence[str], height: float) -> Figure:
+    """An empty figure with title and footnote, ``height`` inches high; needs no display."""
     figure = Figure(figsize=(WIDTH_INCHES, height))
     FigureCanvasAgg(figure)
     figure.text(LEFT, 1 - 0.14 / height, title, weight="bold", size=9.5, va="center")
     figure.text(LEFT, 0.06 / height, "\n".join(notes), size=6.5, color="0.35", va="bottom")
-    return Page(figure, height, below)
+    return figure
+
+
+def new_page(title: str, notes: Sequence[str]) -> Page:
+    """A canvas with room for axes and two rows of legends."""
+    below = 1.02 + 0.12 * len(notes)  # tick labels, two rows of legends, footnote
+    height = below + AXES_HEIGHT_INCHES + 0.72
+    return Page(new_canvas(title, notes, height), height, below)
 
 
 def set_scales(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fgvc.config.project import Project
@@ -21,7 +20,7 @@ from fgvc.evaluation.ranking import Friedman, alike_groups, critical_difference,
 from fgvc.evaluation.statistics import ALPHA
 from fgvc.reporting.accuracy_table import METRIC_NAMES
 from fgvc.reporting.cells import CellTable, gather, require_runs
-from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, RIGHT, WIDTH_INCHES
+from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, RIGHT, WIDTH_INCHES, new_canvas
 from fgvc.reporting.grid_table import Heading, method_headings, short_titles
 
 #: Height in inches of a line of names, and of one bar.
@@ -140,10 +139,7 @@ def draw_ranking(found: Ranking, config: CriticalDifferenceFigure) -> Figure:
     below, names = 0.16 + 0.12 * len(notes), (count + 1) // 2
     deep = 0.12 + _BAR * bars + _LINE * names  # under the line of ranks
     height = below + deep + 1.0
-    figure = Figure(figsize=(WIDTH_INCHES, height))
-    FigureCanvasAgg(figure)
-    figure.text(LEFT, 1 - 0.14 / height, config.title, weight="bold", size=9.5, va="center")
-    figure.text(LEFT, 0.06 / height, "\n".join(notes), size=6.5, color="0.35", va="bottom")
+    figure = new_canvas(config.title, notes, height)
     axes = figure.add_axes((LEFT, below / height, RIGHT - LEFT, (deep + 0.62) / height))
     axes.set_axis_off()
     # One unit of the vertical axis is an inch; the ranks hang from zero.

@@ -120,15 +120,21 @@ def draw_examples(project: Project, examples: Examples, config: ExamplesFigure) 
         row, column = divmod(number, ACROSS)
         left = LEFT * WIDTH_INCHES + column * (SIDE + GAP)
         top = height - 0.34 - row * tall
-        axes = figure.add_axes((left / WIDTH_INCHES, (top - SIDE) / height, SIDE / WIDTH_INCHES, SIDE / height))
+        axes = figure.add_axes(
+            (left / WIDTH_INCHES, (top - SIDE) / height, SIDE / WIDTH_INCHES, SIDE / height)
+        )
         axes.imshow(_thumbnail(project, examples.dataset, example.sample_id))
         axes.set_axis_off()
         axes.set_gid(f"example-{number}")
         lines = [(example.true, "0.1", "bold")]
-        lines += [(_words(a), RIGHT_COLOUR if a.is_right else WRONG_COLOUR, "normal") for a in example.answers]
+        lines += [
+            (_words(a), RIGHT_COLOUR if a.is_right else WRONG_COLOUR, "normal") for a in example.answers
+        ]
         for place, (text, colour, weight) in enumerate(lines):
             y = (top - SIDE - (place + 0.75) * LINE) / height
-            figure.text(left / WIDTH_INCHES, y, _short(text), size=4.8, color=colour, weight=weight, va="center")
+            figure.text(
+                left / WIDTH_INCHES, y, _short(text), size=4.8, color=colour, weight=weight, va="center"
+            )
     return figure
 
 
@@ -150,8 +156,8 @@ def _short(text: str) -> str:
 def _footnote(project: Project, examples: Examples) -> str:
     text = "PARTIAL. " if examples.is_partial else ""
     text += (
-        f"{project.dataset(examples.dataset).title}: {len(examples.found)} of {examples.test_images} test images, "
-        f"at equal distances in their list; seed {examples.seed}. Bold: the class. Below, for each method: the "
-        "probability of the class it takes the image for, ✓ where that is right, else its name."
+        f"{project.dataset(examples.dataset).title}: {len(examples.found)} of {examples.test_images} test "
+        f"images, at equal distances in their list; seed {examples.seed}. Bold: the class. Below, for each "
+        "method: the probability of the class it takes the image for, ✓ where that is right, else its name."
     )
     return text + (f" Without results: {', '.join(examples.lacking)}." if examples.lacking else "")

@@ -1,4 +1,4 @@
-"""Accuracy against inference cost, as a figure for papers: PDF and PNG, the same bytes every time."""
+"""Figures for papers: PDF and PNG, the same bytes every time. Here also accuracy against inference cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from fgvc.config.project import Project
-from fgvc.config.suite import CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure
+from fgvc.config.suite import (
+    CostFigure,
+    CriticalDifferenceFigure,
+    LayerFigure,
+    PublishedFigure,
+    ThroughputFigure,
+)
 from fgvc.provenance.files import atomic_path
 from fgvc.reporting.accuracy_table import METRIC_NAMES
 from fgvc.reporting.cost_axes import (
@@ -25,6 +31,7 @@ from fgvc.reporting.cost_axes import (
 )
 from fgvc.reporting.cost_points import CostPoints, cost_points
 from fgvc.reporting.critical_difference import draw_ranking, read_ranking
+from fgvc.reporting.layer_figure import draw_layers, layer_panels
 from fgvc.reporting.marks import group_styles
 from fgvc.reporting.published_figure import draw_published, published_points
 from fgvc.reporting.published_table import read_published
@@ -63,6 +70,9 @@ def write_figure(
         elif isinstance(config, CriticalDifferenceFigure):
             ranking = read_ranking(project, suite_name, config, target, allow_missing=allow_missing)
             drawn, is_partial = draw_ranking(ranking, config), ranking.is_partial
+        elif isinstance(config, LayerFigure):
+            layers = layer_panels(project, suite_name, config, target, allow_missing=allow_missing)
+            drawn, is_partial = draw_layers(layers, config), layers.is_partial
         elif isinstance(config, ThroughputFigure):
             drawn, is_partial = _throughput(project, suite_name, config, target, allow_missing)
         else:

@@ -79,7 +79,8 @@ def _runs(project: Project) -> Iterator[Unit]:
 
 #: Results that are small themselves: choices, statistics, costs, audits, tables and figures.
 _SMALL = (
-    *("sweeps/*/*/*/lr.json", "stats/*.json", "cost/*/*/*.json", "audit/*.json", "audit/*.md"),
+    *("sweeps/*/*/*/lr.json", "stats/*.json", "cost/*/*/*.json", "cka/*/*/*/*.json"),
+    *("audit/*.json", "audit/*.md"),
     *(f"{top}tables/*.{suffix}" for top in ("", "*/") for suffix in ("tex", "md", "csv")),
     *(f"{top}figures/*.{suffix}" for top in ("", "*/") for suffix in ("pdf", "png")),
 )

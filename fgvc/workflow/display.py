@@ -35,6 +35,7 @@ _WORDS = {
     "audit_data": "audit",
     "audit_published": "audit published numbers",
     "audit_suite": "audit",
+    "cka": "compare layers",
     "weights": "fetch weights",
 }
 

@@ -14,9 +14,9 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgvc.config.grid import rate_searches
+from fgvc.config.grid import compared, rate_searches
 from fgvc.config.project import Project
-from fgvc.config.suite import quoted_by
+from fgvc.config.suite import LayerFigure, quoted_by
 from fgvc.errors import FgvcError
 from fgvc.provenance.files import read_json
 from fgvc.provenance.locks import exclusive_lock
@@ -116,7 +116,8 @@ def _command_line_targets(argv: Sequence[str]) -> tuple[str, ...]:
 
 def _check_files(project: Project, asked: Asked) -> None:
     """Read every file of ``params/`` that a suite's tables and figures depend on. Raises FgvcError."""
-    suite = project.suite(asked.suite or project.settings.default_suite)
+    suite_name = asked.suite or project.settings.default_suite
+    suite = project.suite(suite_name)
     for name in suite.datasets:
         project.dataset(name)
     for name in suite.methods:
@@ -124,6 +125,9 @@ def _check_files(project: Project, asked: Asked) -> None:
         if weights:
             project.weights(weights)
     shown = [*map(project.table, asked.tables), *map(project.figure, asked.figures)]
+    for config in shown:
+        if isinstance(config, LayerFigure):
+            compared(project, suite_name, config)
     for quoted in (name for config in shown for name in quoted_by(config)):
         for name in project.published(quoted).variants():  # their costs are counted
             project.variant(name)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fgvc.config.grid import Cell, cells, counted, rate_search
+from fgvc.config.grid import Cell, cells, compared, counted, rate_search
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Project
-from fgvc.config.suite import CostTable, PublishedFigure, PublishedTable, ThroughputFigure
+from fgvc.config.suite import CostTable, LayerFigure, PublishedFigure, PublishedTable, ThroughputFigure
 
 JobKind = Literal[
     "fetch",
@@ -24,6 +24,7 @@ JobKind = Literal[
     "evaluate",
     "cost",
     "throughput",
+    "cka",
     "table",
     "figure",
 ]
@@ -59,6 +60,7 @@ def suite_jobs(project: Project, suite_name: str, short: bool) -> list[Job]:
         *_run_jobs(project, suite_name),
         *_cost_jobs(project, suite_name),
         *_throughput_jobs(project, suite_name),
+        *_layer_jobs(project, suite_name),
     ]
     folder = None if short else suite_name
     for name in suite.tables:
@@ -122,3 +124,12 @@ def _throughput_jobs(project: Project, suite_name: str) -> Iterator[Job]:
                 ids = (cell.dataset, cell.method, cell.size)
                 label = f"{cell.dataset}/{cell.method}/{cell.size} {conditions}"
                 yield Job("throughput", label, project.paths.throughput(*ids, conditions), *ids)
+
+
+def _layer_jobs(project: Project, suite_name: str) -> Iterator[Job]:
+    for figure in map(project.figure, project.suite(suite_name).figures):
+        if isinstance(figure, LayerFigure):
+            for dataset, method, size, seed in compared(project, suite_name, figure):
+                label = f"{dataset}/{method}/{size} seed {seed}"
+                record = project.paths.layer_similarity(dataset, method, size, seed)
+                yield Job("cka", label, record, dataset, method, size)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.config.audit_facts import audit_costs, read_claims, read_statements
-from fgvc.config.grid import Cell, RateSearch, cells, counted, rate_search
+from fgvc.config.grid import Cell, RateSearch, cells, compared, counted, rate_search
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
 from fgvc.config.project import Project
@@ -26,6 +26,7 @@ from fgvc.config.suite import (
     CostTable,
     CriticalDifferenceFigure,
     DatasetsTable,
+    LayerFigure,
     PublishedFigure,
     PublishedTable,
     SelectionTable,
@@ -168,6 +169,11 @@ class Rules:
         conditions = self.project.suite(self.suite(suite)).throughput.text
         return [str(self.paths.throughput(c.dataset, c.method, c.size, conditions)) for c in found]
 
+    def layers_of(self, suite: str | None, figure: LayerFigure) -> list[str]:
+        """Records of how alike the layers are of the methods that a figure shows."""
+        shown = compared(self.project, self.suite(suite), figure)
+        return [str(self.paths.layer_similarity(*ids)) for ids in shown]
+
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
@@ -186,6 +192,8 @@ class Rules:
         figure = self.project.figure(name)
         if isinstance(figure, PublishedFigure):
             return self.published_costs(figure)
+        if isinstance(figure, LayerFigure):
+            return self.layers_of(suite, figure)
         if isinstance(figure, CriticalDifferenceFigure):
             return self.metrics_of(suite, figure.image_size)
         if isinstance(figure, ThroughputFigure):

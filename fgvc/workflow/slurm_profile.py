@@ -36,6 +36,7 @@ MEMORY_MARGIN = 1.5
 COST = (5, 4000)
 AUDIT = (60, 4000)
 THROUGHPUT = (30, 8000)
+LAYERS = (30, 8000)
 #: Cost jobs that one SLURM job runs, one after the other.
 COSTS_IN_A_JOB = 20
 
@@ -161,6 +162,7 @@ def profile_text(project: Project, suite: str, cluster: Cluster) -> str:
         "slurm_extra": "--exclusive",
         "cpus_per_task": 8,
     }
+    rules["cka"] = _plain(LAYERS) | dict(_gpu(cluster))
     rules["cost"] = _plain(COST) | {"small": 1}
     rules["audit_data"] = _plain(AUDIT)
     fixed = _TEMPLATE.format(jobs=cluster.jobs, retries=retries, costs=COSTS_IN_A_JOB, status=status)

@@ -16,7 +16,7 @@ from fgvc.errors import FgvcError, UnknownNameError, available, nearest
 from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
 
 #: Folders below results/ that are not suites.
-RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "throughput", "tables", "figures", "audit")
+RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "throughput", "cka", "tables", "figures", "audit")
 
 #: The audit that is of no suite, and what an audit is written as.
 PUBLISHED_AUDIT = "published"
@@ -43,6 +43,7 @@ _FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "stats": ("DATASET.json", ()),
     "cost": ("METHOD/SIZE/CLASSES.json", ()),
     "throughput": ("DATASET/METHOD/SIZE/CONDITIONS.json", ()),
+    "cka": ("DATASET/METHOD/SIZE/seedK.json", ()),
 }
 _PLACES = {
     "DATASET": r"[a-z0-9_]+",

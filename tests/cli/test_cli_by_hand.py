@@ -42,7 +42,7 @@ def test_every_rule_is_among_the_steps(by_hand: ByHand) -> None:
     """Some are missing: `weights` and audits run among the examples, the others in tests/workflow."""
     text = "".join(p.read_text() for p in (Path(__file__).resolve().parents[2] / "rules").glob("*.smk"))
     rules = {line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith("rule ")}
-    assert rules == {*STEPS, "weights", "track", "throughput", "audit_published", "audit_suite"}
+    assert rules == {*STEPS, "weights", "track", "throughput", "cka", "audit_published", "audit_suite"}
 
 
 @pytest.mark.parametrize("step", ["search", "train", "evaluate"])

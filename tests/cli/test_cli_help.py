@@ -67,7 +67,7 @@ def test_every_verb_knows_its_help_outside_a_project(tmp_path: Path) -> None:
 
 
 #: What must have run before an example does.
-FIRST = {"evaluate": ["train"]}
+FIRST = {"evaluate": ["train"], "explain cka": ["train"]}
 #: Verbs whose examples need more than this project: fonts that few machines have (tests/pretraining runs it
 #: on pretended ones), and a repository of git and DVC (tests/docs and tests/workflow make one).
 ELSEWHERE = ("pretrain", "track")

@@ -84,7 +84,7 @@ def test_the_command_that_a_file_opens_with_names_what_exists(path: Path) -> Non
     for verb, words in re.findall(r"\bfgvc ([a-z-]+)((?: [\w./-]+)*)", opening(path)):
         assert verb in {
             *("data", "weights", "train", "evaluate", "cost", "plan", "table", "figure"),
-            *("describe", "doctor", "list", "select-lr", "schema", "stages", "audit", "pretrain"),
+            *("describe", "doctor", "list", "select-lr", "schema", "stages", "audit", "pretrain", "explain"),
         }
         if verb == "train":
             dataset, method = words.split()[:2]

@@ -96,6 +96,13 @@ def test_half_precision_does_not_overflow() -> None:
     assert cka.value()[0, 1].item() == pytest.approx(1.0, abs=1e-4)
 
 
+def test_a_layer_that_is_the_same_for_all_images_is_named() -> None:
+    cka = MinibatchCka()
+    cka.add([gram(features(0)), gram(torch.zeros(12, 5))])
+    with pytest.raises(FgvcError, match="the same for all images is layer 2"):
+        cka.value()
+
+
 def test_a_small_last_batch_is_left_out() -> None:
     cka = MinibatchCka()
     cka.add([gram(features(0))])
