@@ -175,7 +175,7 @@ def _reading(project: Project, config: TrainableTable, found: Sequence[Total]) -
     counted = {word: verdicts.count(word) for word in (_SUM, _MEAN, _BOTH, _NEITHER)}
     return [
         f"Sum of tasks: what our variant trains, summed over {tasks} tasks with a head each: "
-        f"{_titles(project, config.datasets)}; {' + '.join(map(str, classes))} = {sum(classes):,} classes.",
+        f"{_titles(project, config.datasets)}; {' + '.join(f'{k:,}' for k in classes)} = {sum(classes):,} classes.",
         f"By the mean: {tasks} times the mean over {len(others)} datasets "
         f"({_titles(project, config.mean_of)}), whose heads have {sum(others) / len(others):,.1f} classes "
         f"on average: {tasks * sum(others) / len(others):,.0f} in all.",
