@@ -165,14 +165,15 @@ def draw_legends(
 def round_sizes(points: Sequence[Point], areas: Areas = "area") -> list[float]:
     """Round numbers of millions that span the markers shown; none where nothing trains.
 
-    Three of them; or all powers of ten, where areas are by logarithm.
+    Three of them; or powers of ten, where areas are by logarithm.
     """
     most = max(p.trainable_params_m for p in points)
     if most <= 0:
         return []
     if areas == "log_area":
         low, high = _decades(points)
-        return [10.0**exponent for exponent in range(low, high + 1)]
+        step = 1 if high - low <= 4 else 2  # as many as fit in a row
+        return [10.0**exponent for exponent in reversed(range(high, low - 1, -step))]
     steps = [float(f"{10.0**e * s:.6g}") for e in range(-4, 5) for s in (1, 2, 5)]
     largest = max(s for s in steps if s <= most * 1.0001)
     return [float(f"{largest / 16:.1g}"), float(f"{largest / 4:.1g}"), largest]

@@ -171,11 +171,12 @@ def _reading(project: Project, config: TrainableTable, found: Sequence[Total]) -
     tasks = len(config.datasets)
     classes = [project.dataset(d).classes for d in config.datasets]
     others = [project.dataset(d).classes for d in config.mean_of]
+    terms = " + ".join(f"{k:,}" for k in classes)
     verdicts = [t.agrees_with for t in found if t.variant]
     counted = {word: verdicts.count(word) for word in (_SUM, _MEAN, _BOTH, _NEITHER)}
     return [
         f"Sum of tasks: what our variant trains, summed over {tasks} tasks with a head each: "
-        f"{_titles(project, config.datasets)}; {' + '.join(f'{k:,}' for k in classes)} = {sum(classes):,} classes.",
+        f"{_titles(project, config.datasets)}; {terms} = {sum(classes):,} classes.",
         f"By the mean: {tasks} times the mean over {len(others)} datasets "
         f"({_titles(project, config.mean_of)}), whose heads have {sum(others) / len(others):,.1f} classes "
         f"on average: {tasks * sum(others) / len(others):,.0f} in all.",
