@@ -152,6 +152,18 @@ def test_variants_are_of_the_size_and_method_that_the_column_names() -> None:
         ("ffvt_vit_b16", "FFVT"),
         ("glsim_vit_b16", "GLSim"),
         ("simtrans_vit_b16", "SIM-Trans"),
+        # ILA's Table 1: with a frozen backbone, so that its "ViT B-16" is a linear head.
+        ("linear_vit_b16", "ViT B-16"),
+        ("ifa_vit_b16", "IFA"),
+        ("transfg_vit_b16_frozen", "TransFG"),
+        ("glsim_vit_b16_frozen", "GLSim"),
+        ("vqt_vit_b16", "VQT"),
+        ("vpt_shallow_vit_b16", "VPT-Shallow"),
+        ("vpt_deep_vit_b16", "VPT-Deep"),
+        ("convpass_vit_b16", "ConvPass"),
+        ("adapter_vit_b16", "Adapter (ADPT)"),
+        ("ila_p_vit_b16", "ILA+"),
+        ("ila_pp_vit_b16", "ILA++"),
     }
 
 
