@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,9 +16,9 @@ AllowMissing = Annotated[
 ]
 
 
-def _suite(project: Project, suite: str | None) -> str:
-    """The suite's name, found to exist."""
-    name = suite or project.settings.default_suite
+def _suite(project: Project, suite: str | None, kind: Literal["table", "figure"], shown: str) -> str:
+    """The suite's name, found to exist: that of the short path where none is given."""
+    name = suite or project.suite_at_short_path(kind, shown)
     project.suite(name)
     return name
 
@@ -39,7 +39,7 @@ def table(
     """Print a table of a suite, or write it."""
     project = Project.find()
     project.table(name)
-    suite_name = _suite(project, suite)
+    suite_name = _suite(project, suite, "table", name)
     from fgvc.reporting.tables import read_table, show_table, write_table
 
     if write:
@@ -61,7 +61,7 @@ def figure(
     """Draw a figure of a suite as PDF and PNG."""
     project = Project.find()
     project.figure(name)
-    suite_name = _suite(project, suite)
+    suite_name = _suite(project, suite, "figure", name)
     from fgvc.reporting.figures import write_figure
 
     paths = write_figure(project, suite_name, name, suite_path=suite, allow_missing=allow_missing)

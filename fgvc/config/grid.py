@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fgvc.config.project import Project
-from fgvc.config.suite import CostTable, LayerFigure
+from fgvc.config.suite import AccuracyTable, CostTable, LayerFigure
 from fgvc.errors import FgvcError
 
 
@@ -35,16 +35,37 @@ class RateSearch:
         return len(self.rates) > 1
 
 
-def cells(project: Project, suite_name: str, sizes: list[int] | None = None) -> list[Cell]:
-    """The cells of a suite, dataset by dataset, optionally at some of its image sizes only."""
+def cells(
+    project: Project, suite_name: str, sizes: list[int] | None = None, datasets: list[str] | None = None
+) -> list[Cell]:
+    """The cells of a suite, dataset by dataset, optionally of some image sizes or datasets of it only."""
     suite = project.suite(suite_name)
     return [
         Cell(d, m, s)
-        for d in suite.datasets
+        for d in (suite.datasets if datasets is None else datasets)
         for m in suite.methods
         for s in suite.image_sizes
         if sizes is None or s in sizes
     ]
+
+
+def datasets_of(project: Project, suite_name: str, table_name: str, table: AccuracyTable) -> list[str]:
+    """The datasets of a suite that a table of accuracies shows, in the order of the table.
+
+    Raises FgvcError where the table shows a dataset that the suite lacks.
+    """
+    listed = project.suite(suite_name).datasets
+    if table.datasets is None:
+        return listed
+    foreign = [d for d in table.datasets if d not in listed]
+    if foreign:
+        raise FgvcError(
+            f"the table '{table_name}' shows '{foreign[0]}', which is no dataset of the suite '{suite_name}'",
+            file=project.paths.shown(project.file("table", table_name)),
+            key="datasets",
+            cure=f"datasets of the suite: {', '.join(listed)}",
+        )
+    return table.datasets
 
 
 def counted(project: Project, suite_name: str, table: CostTable) -> list[tuple[str, int, int]]:

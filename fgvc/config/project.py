@@ -25,6 +25,7 @@ from fgvc.config.suite import (
     Suite,
     Table,
     ThroughputFigure,
+    TrainableTable,
     VersusTable,
     is_of_every_suite,
     quoted_by,
@@ -185,10 +186,16 @@ class Project:
         return variant
 
     def table(self, name: str) -> Table:
-        """A table of any kind; what it shows of params/published exists."""
+        """A table of any kind; the datasets that it names exist, and what it shows of params/published."""
         table: Table = self._tagged("table", name, *get_args(Table))
         if isinstance(table, VersusTable):
             self._only_references(name, table)
+        if isinstance(table, TrainableTable):
+            self._has_totals(name, table)
+        for key in ("datasets", "mean_of"):
+            named = getattr(table, key, None)
+            for position, dataset in enumerate(named if isinstance(named, list) else []):
+                self._named("dataset", dataset, "table", name, (key, position))
         return table
 
     def _only_references(self, name: str, table: VersusTable) -> None:
@@ -204,6 +211,22 @@ class Project:
                     key="published",
                     cure="remove it here: such numbers are listed, and never set beside ours",
                 )
+
+    def _has_totals(self, name: str, table: TrainableTable) -> None:
+        """See that the row that a table of totals shows is there, and one of trainable parameters."""
+        path = self.file("table", name)
+        shown, line = self.paths.shown(path), read_yaml(path).line_of(("row",))
+        rows = self.published_list(table.published).rows
+        if table.row not in rows:
+            raise UnknownNameError("published row", table.row, rows, file=shown, line=line, key="row")
+        if rows[table.row].metric != "trainable_params_m":
+            raise FgvcError(
+                f"the row '{table.row}' of '{table.published}' holds no trainable parameters",
+                file=shown,
+                line=line,
+                key="row",
+                cure="name a row whose metric is trainable_params_m",
+            )
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; the variants and what of params/published it shows exist."""
@@ -234,6 +257,17 @@ class Project:
         if not isinstance(found, PublishedAccuracies):
             raise FgvcError(
                 f"the published table '{name}' holds no accuracies (kind: {found.kind})",
+                file=self.paths.shown(self.file("published", name)),
+                key="kind",
+            )
+        return found
+
+    def published_list(self, name: str) -> PublishedRecords:
+        """A published list of any numbers. Raises FgvcError when it is a file of another kind."""
+        found = self.published(name)
+        if not isinstance(found, PublishedRecords):
+            raise FgvcError(
+                f"the published table '{name}' is no list of numbers (kind: {found.kind})",
                 file=self.paths.shown(self.file("published", name)),
                 key="kind",
             )
@@ -339,3 +373,20 @@ class Project:
     def suites(self) -> Iterator[tuple[str, Suite]]:
         for name in self.names("suite"):
             yield name, self.suite(name)
+
+    def suites_with(self, kind: Literal["table", "figure"], name: str) -> list[str]:
+        """The suites that list a table or figure, sorted."""
+        return [s for s, suite in self.suites() if name in suite.listed(kind)]
+
+    def suite_at_short_path(self, kind: Literal["table", "figure"], name: str) -> str:
+        """The suite that ``results/tables/NAME`` or ``results/figures/NAME`` is of.
+
+        The default suite; or the only one that lists the name, where the default suite does not.
+        """
+        default = self.settings.default_suite
+        if name in self.suite(default).listed(kind):
+            return default
+        if kind == "table" and is_of_every_suite(self.table(name)):
+            return default
+        found = self.suites_with(kind, name)
+        return found[0] if len(found) == 1 else default

@@ -169,12 +169,6 @@ class PublishedAccuracies(Model):
         counted = [c.counted for c in self.at_size(image_size).values()]
         return [(v, image_size, self.cost_classes) for v in dict.fromkeys(counted) if v]
 
-    def cell_of(self, variant: str, image_size: int, dataset: str) -> PublishedCell | None:
-        """What was published for one of our variants on one of our datasets, if anything."""
-        rows = [name for name, row in self.rows.items() if row.dataset == dataset]
-        columns = [c for c in self.at_size(image_size).values() if c.variant == variant]
-        return next((c.cells[r] for c in columns for r in rows if r in c.cells), None)
-
 
 class PublishedCostCell(Model):
     """What choosing regions costs at one image size."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fgvc.config.base import Model
 from fgvc.config.conditions import Conditions
@@ -13,6 +13,18 @@ ImageSize = Annotated[int, Field(ge=16, le=2048)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 LearningRate = Annotated[float, Field(gt=0, le=100)]
 Metric = Literal["top1_pct", "top5_pct", "macro_accuracy_pct"]
+T = TypeVar("T")
+
+
+def _each_once(values: list[T]) -> list[T]:
+    """Refuse a list that names something twice."""
+    doubles = sorted({str(v) for v in values if values.count(v) > 1})
+    if doubles:
+        raise ValueError(f"listed twice: {', '.join(doubles)}")
+    return values
+
+
+DatasetNames = Annotated[list[str], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Suite(Model):
@@ -37,7 +49,7 @@ class Suite(Model):
     @field_validator("datasets", "methods", "image_sizes", "seeds", "tables", "figures")
     @classmethod
     def _no_doubles(cls, values: list[object]) -> list[object]:
-        return _once_each(values)
+        return _each_once(values)
 
     @model_validator(mode="after")
     def _rates_cover_methods(self) -> Suite:
@@ -59,16 +71,13 @@ class Suite(Model):
             rates = rates.get(method, rates.get("default", []))
         return tuple(sorted(set(rates)))
 
-
-def _once_each(values: list[object]) -> list[object]:
-    doubles = sorted({str(v) for v in values if values.count(v) > 1})
-    if doubles:
-        raise ValueError(f"listed twice: {', '.join(doubles)}")
-    return values
+    def listed(self, kind: Literal["table", "figure"]) -> list[str]:
+        """The tables or the figures of the suite."""
+        return self.tables if kind == "table" else self.figures
 
 
 class AccuracyTable(Model):
-    """Datasets × methods, mean ± std over seeds."""
+    """Datasets × methods (or methods × datasets), mean ± std over seeds."""
 
     kind: Literal["accuracy"]
     title: str
@@ -76,9 +85,25 @@ class AccuracyTable(Model):
     image_size: ImageSize
     metric: Metric = "top1_pct"
     decimals: int = Field(2, ge=0, le=4)
+    rows: Literal["datasets", "methods"] = Field(
+        "datasets", description="what a row is; methods: for a suite of many methods"
+    )
+    datasets: DatasetNames | None = Field(
+        None, description="those of the suite's datasets that are shown; null: all"
+    )
+    trainable_total: bool = Field(
+        False,
+        description="with methods as rows: what each trains, summed over the datasets shown, a head for each",
+    )
     published: str | None = Field(
         None, description="id in params/published: what others printed stands beside our cells"
     )
+
+    @model_validator(mode="after")
+    def _totals_have_rows(self) -> AccuracyTable:
+        if self.trainable_total and self.rows != "methods":
+            raise ValueError("'trainable_total' is a column beside methods: it needs 'rows: methods'")
+        return self
 
 
 class ComparisonsTable(Model):
@@ -147,6 +172,20 @@ class SelectionTable(Model):
     backbone: str = Field(description="timm name of the published backbone, on which ours is measured")
 
 
+class TrainableTable(Model):
+    """Trainable parameters summed over tasks, as published and as they follow from models and datasets."""
+
+    kind: Literal["trainable_parameters"]
+    title: str
+    caption: str
+    published: str = Field(description="id in params/published, with totals of trainable parameters")
+    row: str = Field(description="the published table's row of totals")
+    datasets: DatasetNames = Field(description="the tasks that the totals are said to be over")
+    mean_of: DatasetNames = Field(
+        description="the other reading: as many tasks as above, each the mean of these"
+    )
+
+
 class DatasetsTable(Model):
     """What the files in params/datasets say of every dataset; no dataset needs to be here."""
 
@@ -163,6 +202,7 @@ Table = (
     | PublishedTable
     | SelectionTable
     | SizeTable
+    | TrainableTable
     | VersusTable
 )
 
@@ -170,7 +210,7 @@ Table = (
 def is_of_every_suite(table: Table) -> bool:
     """Whether a table is the same in every suite: it stands below ``results/tables``, in no suite's list."""
     of_all = isinstance(table, SizeTable) and table.datasets == "present"
-    return of_all or isinstance(table, DatasetsTable | SelectionTable)
+    return of_all or isinstance(table, DatasetsTable | SelectionTable | TrainableTable)
 
 
 class CostFigure(Model):
@@ -181,6 +221,10 @@ class CostFigure(Model):
     caption: str
     image_size: ImageSize
     metric: Metric = "top1_pct"
+    parameters: Literal["area", "log_area"] = Field(
+        "area",
+        description="a marker's area is in proportion to the trainable parameters, or to their logarithm",
+    )
 
 
 class CriticalDifferenceFigure(Model):
@@ -231,7 +275,7 @@ class LayerFigure(Model):
     @field_validator("methods")
     @classmethod
     def _no_doubles(cls, values: list[object] | None) -> list[object] | None:
-        return None if values is None else _once_each(values)
+        return None if values is None else _each_once(values)
 
 
 class PublishedFigure(Model):

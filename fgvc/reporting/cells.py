@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fgvc.config.grid import Cell
+from fgvc.config.grid import Cell, datasets_of
 from fgvc.config.project import Project
 from fgvc.config.suite import AccuracyTable
 from fgvc.errors import FgvcError
@@ -111,14 +111,25 @@ def collect(
             f"the table '{table}' holds no accuracies (kind: {config.kind})",
             file=project.paths.shown(project.file("table", table)),
         )
-    cells = gather(project, suite_name, config.image_size, config.metric, config.decimals)
+    shown = datasets_of(project, suite_name, table, config)
+    cells = gather(project, suite_name, config.image_size, config.metric, config.decimals, shown)
     if not allow_missing:
         require_runs(project, cells, project.paths.shown(project.paths.table(suite_path, table)) + ".tex")
     return cells
 
 
-def gather(project: Project, suite_name: str, size: int, metric: Metric, decimals: int) -> CellTable:
-    """The cells of a suite at one image size, whatever is there of them (see `collect`)."""
+def gather(
+    project: Project,
+    suite_name: str,
+    size: int,
+    metric: Metric,
+    decimals: int,
+    datasets: list[str] | None = None,
+) -> CellTable:
+    """The cells of a suite at one image size, whatever is there of them (see `collect`).
+
+    ``datasets``: those of the suite that are gathered; None for all.
+    """
     suite = project.suite(suite_name)
     if size not in suite.image_sizes:
         raise FgvcError(
@@ -127,15 +138,16 @@ def gather(project: Project, suite_name: str, size: int, metric: Metric, decimal
             key="image_sizes",
             cure="its sizes: " + ", ".join(map(str, suite.image_sizes)),
         )
+    shown = suite.datasets if datasets is None else datasets
     runs = [
         read_run(project, Cell(d, m, size), seed)
-        for d in suite.datasets
+        for d in shown
         for m in suite.methods
         for seed in suite.seeds
     ]
     rows: list[dict[str, Any]] = []
     untested: list[tuple[str, str]] = []
-    for dataset in suite.datasets:
+    for dataset in shown:
         by_method = {m: [r for r in runs if r.cell == Cell(dataset, m, size)] for m in suite.methods}
         row = [_cell_record(by_method[m], metric) for m in suite.methods]
         _rank(row, decimals)
@@ -146,7 +158,7 @@ def gather(project: Project, suite_name: str, size: int, metric: Metric, decimal
         size=size,
         metric=metric,
         decimals=decimals,
-        datasets=tuple(suite.datasets),
+        datasets=tuple(shown),
         methods=tuple(suite.methods),
         seeds=tuple(suite.seeds),
         runs=tuple(runs),

@@ -21,6 +21,7 @@ from fgvc.reporting import labels
 from fgvc.reporting.cost_points import Point, pareto_front
 from fgvc.reporting.marks import (
     MANY_METHODS,
+    Areas,
     Rgb,
     Style,
     area_scale,
@@ -126,15 +127,21 @@ def _plain_log_ticks(axis: XAxis, low: float, high: float) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def draw_points(page: Page, axes: Axes, points: Sequence[Point], styles: dict[str, Style]) -> None:
+def draw_points(
+    page: Page,
+    axes: Axes,
+    points: Sequence[Point],
+    styles: dict[str, Style],
+    areas: Areas = "area",
+) -> None:
     """The Pareto front, the methods with their names, and the legends; the scales are set before."""
     draw_front(axes, points)
-    scale = area_scale(points)
+    area_of = area_scale(points, areas)
     for point in points:
-        draw_point(axes, point, styles[point.group], scale)
-    draw_legends(page.figure, points, styles, LEFT, *page.legend_heights)
+        draw_point(axes, point, styles[point.group], area_of)
+    draw_legends(page.figure, points, styles, LEFT, *page.legend_heights, areas)
     pixels = page.figure.dpi / 72
-    draw_labels(axes, point_labels(points, styles), obstacles(axes, points, pixels), pixels)
+    draw_labels(axes, point_labels(points, styles, areas), obstacles(axes, points, pixels), pixels)
 
 
 @dataclass(frozen=True)
@@ -149,9 +156,9 @@ class Label:
     radius_pt: float
 
 
-def point_labels(points: Sequence[Point], styles: dict[str, Style]) -> list[Label]:
+def point_labels(points: Sequence[Point], styles: dict[str, Style], areas: Areas = "area") -> list[Label]:
     """The names of the points, in the colours of their groups."""
-    scale = area_scale(points)
+    area_of = area_scale(points, areas)
     return [
         Label(
             f"label-{p.method}",
@@ -159,7 +166,7 @@ def point_labels(points: Sequence[Point], styles: dict[str, Style]) -> list[Labe
             styles[p.group].text_color,
             p.macs_g,
             p.accuracy_pct,
-            drawn_size(p.trainable_params_m * scale, styles[p.group].marker)[1],
+            drawn_size(area_of(p.trainable_params_m), styles[p.group].marker)[1],
         )
         for p in points
     ]

@@ -123,7 +123,7 @@ def draw(found: CostPoints, config: CostFigure, dataset_titles: Sequence[str]) -
     datasets = len(dataset_titles)
     over = f" on {dataset_titles[0]}" if datasets == 1 else f", mean of {datasets} datasets"
     set_scales(axes, found.points, config.image_size, METRIC_NAMES[config.metric].capitalize() + over)
-    draw_points(page, axes, found.points, styles)
+    draw_points(page, axes, found.points, styles, config.parameters)
     return page.figure
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from math import ceil, floor, log10
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import seaborn as sns
@@ -23,6 +24,12 @@ LARGEST_MARKER = 300.0
 #: From more methods than this on, markers shrink and labels leave out the backbone.
 MANY_METHODS = 8
 _FILL = 0.35
+#: With areas by logarithm: area in pt² where fewest parameters train, as a share of the largest.
+_SMALLEST_SHARE = 0.06
+#: How a marker's area follows from the trainable parameters.
+Areas = Literal["area", "log_area"]
+#: Area in pt² of so many millions of trainable parameters.
+AreaOf = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,31 @@ def group_styles(points: Sequence[InGroup]) -> dict[str, Style]:
     return {g: Style(palette[i], MARKERS[i % len(MARKERS)]) for i, g in enumerate(groups)}
 
 
-def area_scale(points: Sequence[Point]) -> float:
-    """pt² of marker area for a million trainable parameters."""
+def area_scale(points: Sequence[Point], areas: Areas) -> AreaOf:
+    """The area of a marker: in proportion to the parameters, or growing evenly with each factor of ten.
+
+    By logarithm, the smallest area stands for the power of ten below all points, and for no parameters.
+    """
     most = max(p.trainable_params_m for p in points)
     largest = LARGEST_MARKER * min(1.0, MANY_METHODS / len(points))
-    return largest / most if most > 0 else 0.0
+    per_million = largest / most if most > 0 else 0.0
+    if areas == "area" or most <= 0:
+        return lambda millions: millions * per_million
+    low, high = _decades(points)
+    smallest = _SMALLEST_SHARE * largest
+
+    def area_of(millions: float) -> float:
+        share = (log10(millions) - low) / (high - low) if millions > 0 else 0.0
+        return smallest + max(share, 0.0) * (largest - smallest)
+
+    return area_of
+
+
+def _decades(points: Sequence[Point]) -> tuple[int, int]:
+    """Exponents of the powers of ten between which all points that train something lie."""
+    some = [p.trainable_params_m for p in points if p.trainable_params_m > 0]
+    low, high = floor(log10(min(some))), ceil(log10(max(some)))
+    return low, max(high, low + 1)
 
 
 def drawn_size(area: float, marker: str) -> tuple[float, float]:
@@ -73,12 +100,12 @@ def drawn_size(area: float, marker: str) -> tuple[float, float]:
     return size, float(np.abs(outline).max()) * size**0.5
 
 
-def draw_point(axes: Axes, point: Point, style: Style, scale: float) -> None:
+def draw_point(axes: Axes, point: Point, style: Style, area_of: AreaOf) -> None:
     """Error bar, marker, and a dot in its middle so that few trainable parameters are not lost."""
     x, y, color = point.macs_g, point.accuracy_pct, style.color
     if point.std_pct is not None:
         axes.errorbar(x, y, point.std_pct, fmt="none", ecolor=color, elinewidth=1.1, capsize=2.5, zorder=3)
-    area = point.trainable_params_m * scale
+    area = area_of(point.trainable_params_m)
     axes.scatter(
         x,
         y,
@@ -110,34 +137,43 @@ def draw_legends(
     left: float,
     group_y: float,
     size_y: float,
+    areas: Areas = "area",
 ) -> None:
     """Two rows: the groups, and what a marker's area means. Positions are fractions of the figure."""
     groups = [
         _key(group, style.marker, 6.5, (*style.color, _FILL), style.color) for group, style in styles.items()
     ]
     _legend_row(figure, groups, left - 0.014, group_y)
-    scale = area_scale(points)
+    area_of = area_scale(points, areas)
     sizes = [
         _key(
             f"{millions:g} M",
             "o",
-            drawn_size(millions * scale, "o")[0] ** 0.5,
+            drawn_size(area_of(millions), "o")[0] ** 0.5,
             (0.9, 0.9, 0.9, 1.0),
             (0.5,) * 3,
         )
-        for millions in round_sizes(points)
+        for millions in round_sizes(points, areas)
     ]
     if sizes:
-        what = figure.text(left, size_y, "Marker area: trainable parameters", size=7.5, va="center")
+        told = "Marker area: trainable parameters" + (" (by logarithm)" if areas == "log_area" else "")
+        what = figure.text(left, size_y, told, size=7.5, va="center")
         width = what.get_window_extent().width / figure.bbox.width
         _legend_row(figure, sizes, left + width + 0.006, size_y)
 
 
-def round_sizes(points: Sequence[Point]) -> list[float]:
-    """Three round numbers of millions that span the markers shown; none where nothing trains."""
+def round_sizes(points: Sequence[Point], areas: Areas = "area") -> list[float]:
+    """Round numbers of millions that span the markers shown; none where nothing trains.
+
+    Three of them; or powers of ten, where areas are by logarithm.
+    """
     most = max(p.trainable_params_m for p in points)
     if most <= 0:
         return []
+    if areas == "log_area":
+        low, high = _decades(points)
+        step = 1 if high - low <= 4 else 2  # as many as fit in a row
+        return [10.0**exponent for exponent in reversed(range(high, low - 1, -step))]
     steps = [float(f"{10.0**e * s:.6g}") for e in range(-4, 5) for s in (1, 2, 5)]
     largest = max(s for s in steps if s <= most * 1.0001)
     return [float(f"{largest / 16:.1g}"), float(f"{largest / 4:.1g}"), largest]

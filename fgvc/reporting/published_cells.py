@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fgvc.config.project import Project
-from fgvc.config.published import PublishedCell, PublishedColumn
+from fgvc.config.published import PublishedAccuracies, PublishedCell, PublishedColumn
+from fgvc.config.published_list import PublishedRecords
+from fgvc.config.published_records import Record, records_of
 from fgvc.evaluation.statistics import spread
 from fgvc.reporting.cells import CellTable
 from fgvc.reporting.grid_table import Note
@@ -55,51 +57,68 @@ def recomputed_average(column: PublishedColumn, rows: Sequence[str], decimals: i
 
 @dataclass(frozen=True)
 class PublishedBeside:
-    """A published mean ± std (percent) and the state of our cell against it."""
+    """A published mean ± std (percent, as printed) and the state of our cell against it."""
 
     mean: float
     std: float | None
+    decimals: int
     state: State
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What stands beside the cells of an accuracy table, by dataset and method, with the notes about it."""
+    """What stands beside the cells of an accuracy table, by dataset and method, with the notes about it.
+
+    ``totals``: by method, what was published of the parameters that it trains for all datasets together.
+    """
 
     cells: dict[tuple[str, str], PublishedBeside] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
-    decimals: int = 2
+    totals: dict[str, Record] = field(default_factory=dict)
 
 
 def compare(project: Project, cells: CellTable, published: str | None) -> Beside:
     """What ``params/published/{published}.yaml`` says of the cells of a suite; nothing for None.
 
     Only of the same metric, at the same image size, on the same dataset, by a variant that a column names.
+    Numbers that were only remembered are never taken.
 
     Raises FgvcError where the file holds no accuracies.
     """
     if published is None:
         return Beside()
-    printed = project.published_accuracies(published)
+    printed = project.published(published)
+    if not isinstance(printed, PublishedRecords):
+        printed = project.published_accuracies(published)
+    known = [
+        r
+        for r in records_of(published, printed)
+        if r.is_reference and r.image_size == cells.size and r.variant in cells.methods
+    ]
+    metric = cells.metric.removesuffix("_pct")
     found: dict[tuple[str, str], PublishedBeside] = {}
-    for dataset in cells.datasets if printed.metric == cells.metric else ():
-        for method in cells.methods:
-            there = printed.cell_of(method, cells.size, dataset)
-            if there is not None:
-                state = state_of(cells.cell(dataset, method), there, printed.decimals)
-                found[dataset, method] = PublishedBeside(there.value, there.std, state)
-    if not found:
+    for r in known:
+        if r.metric == metric and r.dataset_id in cells.datasets and r.variant:
+            state = state_of(cells.cell(r.dataset_id, r.variant), r, r.decimals)
+            found.setdefault((r.dataset_id, r.variant), PublishedBeside(r.value, r.std, r.decimals, state))
+    totals = {r.variant: r for r in known if r.metric == "trainable_params_m" and r.variant}
+    if not found and not totals:
         return Beside()
-    text = (
-        f"published: as printed in {printed.source.full}, ± {printed.spread}; not our runs, and never "
+    return Beside(found, (Note(_told(printed)),), totals)
+
+
+def _told(printed: PublishedAccuracies | PublishedRecords) -> str:
+    """How the published numbers and the words behind them are to be read."""
+    spread_text = f", ± {printed.spread}" if isinstance(printed, PublishedAccuracies) else ""
+    return (
+        f"published: as printed in {printed.source.full}{spread_text}; not our runs, and never "
         f"ranked. within: our mean is no further from it than {WITHIN_DEVIATIONS:g} √(our std² + published "
         "std²), judged as printed; outside: it is, or a seed of ours diverged; not run: seeds of ours are "
         "missing."
     )
-    return Beside(found, (Note(text),), printed.decimals)
 
 
-def state_of(cell: dict[str, Any], published: PublishedCell, decimals: int) -> State:
+def state_of(cell: dict[str, Any], published: PublishedCell | Record, decimals: int) -> State:
     """The state of our cell against a published number.
 
     A mean of some of the seeds is not judged; a diverged run is a finished run, and not what was published.

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedFigure, PublishedTable
+from fgvc.config.suite import AccuracyTable, DatasetsTable, PublishedFigure, PublishedTable, TrainableTable
 from fgvc.evaluation.metrics import Floats, most_confused, read_predictions
 from fgvc.evaluation.statistics import bootstrap_interval
 from fgvc.provenance.digests import seed_from
 from fgvc.reporting.accuracy_table import METRIC_NAMES
-from fgvc.reporting.cells import CellTable, average, gather, seed_averaged_scores
+from fgvc.reporting.cells import CellTable, average, collect, seed_averaged_scores
 from fgvc.reporting.grid_table import method_headings
 from fgvc.reporting.runs import Run
 from fgvc.reporting.tables import write_table
@@ -57,14 +57,12 @@ def summary_lines(
     tables = suite.tables if tables is None else tables
     figures = suite.figures if figures is None else figures
     made = [*map(project.table, tables), *map(project.figure, figures)]
-    elsewhere = (PublishedTable, PublishedFigure, DatasetsTable)
+    elsewhere = (PublishedTable, PublishedFigure, DatasetsTable, TrainableTable)
     is_own = not made or not all(isinstance(c, elsewhere) for c in made)
-    configs = [project.table(name) for name in suite.tables]
-    accuracy = next((c for c in configs if isinstance(c, AccuracyTable)), None)
+    accuracy = next((name for name in suite.tables if isinstance(project.table(name), AccuracyTable)), None)
     lines: list[str] = []
     if accuracy is not None and is_own:  # of what others published there is nothing to find out
-        cells = gather(project, suite_name, accuracy.image_size, accuracy.metric, accuracy.decimals)
-        lines += _findings(project, cells)
+        lines += _findings(project, collect(project, suite_name, accuracy, allow_missing=True))
     where = [f"Table:  {paths.shown(paths.table(folder, t))}.md (and .tex, .csv)" for t in tables]
     where += [f"Figure: {paths.shown(paths.figure(folder, f))}.png (and .pdf)" for f in figures]
     room = MAX_LINES - len(lines) - 1

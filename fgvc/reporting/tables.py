@@ -17,6 +17,7 @@ from fgvc.config.suite import (
     DatasetsTable,
     PublishedTable,
     SelectionTable,
+    TrainableTable,
     VersusTable,
 )
 from fgvc.provenance.files import write_text
@@ -29,7 +30,7 @@ from fgvc.reporting import (
     size_table,
     versus_table,
 )
-from fgvc.reporting.cells import collect, gather, require_runs
+from fgvc.reporting.cells import CellTable, collect, gather, require_runs
 from fgvc.reporting.grid_table import Grid, GridRow
 from fgvc.reporting.latex import to_latex
 from fgvc.reporting.markdown import to_markdown
@@ -64,12 +65,7 @@ def read_table(
     config = project.table(table)
     if isinstance(config, AccuracyTable):
         cells = collect(project, suite_name, table, suite_path=suite_path, allow_missing=allow_missing)
-        published = compare(project, cells, config.published)
-        return Contents(
-            accuracy_table.accuracy_grid(project, cells, table, config, published),
-            accuracy_table.tidy_records(project, cells, published),
-            accuracy_table.accuracy_csv(project, cells, published),
-        )
+        return _accuracy_contents(project, cells, table, config)
     target = project.paths.shown(_with_suffix(project.paths.table(suite_path, table), ".tex"))
     if isinstance(config, ComparisonsTable):
         return _read_comparisons(project, suite_name, table, config, None if allow_missing else target)
@@ -88,6 +84,8 @@ def read_table(
         return Contents(grid, cost_table.tidy_records(costs), cost_table.cost_csv(costs))
     if isinstance(config, SelectionTable):
         return _selection_contents(project, table, config)
+    if isinstance(config, TrainableTable):
+        return _trainable_contents(project, table, config)
     if isinstance(config, DatasetsTable):
         return Contents(
             datasets_table.datasets_grid(project, table, config),
@@ -99,6 +97,23 @@ def read_table(
         size_table.size_grid(project, suite_name, table, config, records),
         size_table.tidy_records(records),
         size_table.size_csv(records),
+    )
+
+
+def _accuracy_contents(project: Project, cells: CellTable, table: str, config: AccuracyTable) -> Contents:
+    """Accuracies; with totals of trainable parameters they are counted now, which needs torch and seconds."""
+    published, totals = compare(project, cells, config.published), None
+    if config.trainable_total:
+        from fgvc.reporting.trainable import trainable_by_dataset
+
+        totals = {
+            m: sum(trainable_by_dataset(project, m, cells.size, cells.datasets).values())
+            for m in cells.methods
+        }
+    return Contents(
+        accuracy_table.accuracy_grid(project, cells, table, config, published, totals),
+        accuracy_table.tidy_records(project, cells, published, totals),
+        accuracy_table.accuracy_csv(project, cells, published, totals),
     )
 
 
@@ -115,7 +130,7 @@ def _read_comparisons(
 
 
 def _selection_contents(project: Project, table: str, config: SelectionTable) -> Contents:
-    """The only table that counts for itself, and so the only one that needs torch."""
+    """A table that counts for itself, and so needs torch."""
     from fgvc.reporting import selection_table
 
     found = selection_table.read_selections(project, config)
@@ -123,6 +138,18 @@ def _selection_contents(project: Project, table: str, config: SelectionTable) ->
         selection_table.selection_grid(table, config, found),
         selection_table.tidy_records(found),
         selection_table.selection_csv(found),
+    )
+
+
+def _trainable_contents(project: Project, table: str, config: TrainableTable) -> Contents:
+    """Another one."""
+    from fgvc.reporting import trainable_table
+
+    found = trainable_table.read_totals(project, config)
+    return Contents(
+        trainable_table.trainable_grid(project, table, config, found),
+        trainable_table.tidy_records(found),
+        trainable_table.trainable_csv(found),
     )
 
 

@@ -144,8 +144,7 @@ class Display:
         self.total = sum(to_run.values())
         jobs: dict[Path, Job] = {}
         for suite in asked:
-            name = suite.suite or self.project.settings.default_suite
-            listed = suite_jobs(self.project, name, suite.suite is None)
+            listed = suite_jobs(self.project, suite.name, suite.suite is None)
             wanted = {"table": suite.tables, "figure": suite.figures}
             jobs |= {job.record: job for job in listed if job.label in wanted.get(job.kind, (job.label,))}
         self.estimate.begin(jobs.values(), to_run)

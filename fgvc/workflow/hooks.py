@@ -14,9 +14,9 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgvc.config.grid import compared, rate_searches
+from fgvc.config.grid import compared, datasets_of, rate_searches
 from fgvc.config.project import Project
-from fgvc.config.suite import LayerFigure, quoted_by
+from fgvc.config.suite import AccuracyTable, LayerFigure, quoted_by
 from fgvc.errors import FgvcError
 from fgvc.provenance.files import read_json
 from fgvc.provenance.locks import exclusive_lock
@@ -116,18 +116,21 @@ def _command_line_targets(argv: Sequence[str]) -> tuple[str, ...]:
 
 def _check_files(project: Project, asked: Asked) -> None:
     """Read every file of ``params/`` that a suite's tables and figures depend on. Raises FgvcError."""
-    suite_name = asked.suite or project.settings.default_suite
-    suite = project.suite(suite_name)
+    suite = project.suite(asked.name)
     for name in suite.datasets:
         project.dataset(name)
     for name in suite.methods:
         weights = project.variant(name).weights
         if weights:
             project.weights(weights)
+    for name in asked.tables:
+        table = project.table(name)
+        if isinstance(table, AccuracyTable):
+            datasets_of(project, asked.name, name, table)
     shown = [*map(project.table, asked.tables), *map(project.figure, asked.figures)]
     for config in shown:
         if isinstance(config, LayerFigure):
-            compared(project, suite_name, config)
+            compared(project, asked.name, config)
     for quoted in (name for config in shown for name in quoted_by(config)):
         for name in project.published(quoted).variants():  # their costs are counted
             project.variant(name)
@@ -169,7 +172,7 @@ def on_success(rules: Rules) -> None:
     _end_display()
     project, lines = rules.project, []
     for asked in asked_of(project, SESSION.targets):
-        name = asked.suite or project.settings.default_suite
+        name = asked.name
         remove_partial_tables(project, name, short=asked.suite is None)
         lines += summary_lines(
             project,
@@ -242,7 +245,7 @@ def _print_partial_tables(project: Project) -> None:
     from fgvc.reporting.summary import write_partial_tables
 
     for asked in asked_of(project, SESSION.targets):
-        name = asked.suite or project.settings.default_suite
+        name = asked.name
         tables = asked.tables or project.suite(name).tables
         with contextlib.suppress(FgvcError):
             for path in write_partial_tables(project, name, short=asked.suite is None, tables=tables):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fgvc.config.audit_facts import audit_costs, read_claims, read_statements
-from fgvc.config.grid import Cell, RateSearch, cells, compared, counted, rate_search
+from fgvc.config.grid import Cell, RateSearch, cells, compared, counted, datasets_of, rate_search
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
 from fgvc.config.project import Project
@@ -32,6 +32,7 @@ from fgvc.config.suite import (
     SelectionTable,
     SizeTable,
     ThroughputFigure,
+    TrainableTable,
     VersusTable,
     is_of_every_suite,
     quoted_by,
@@ -139,12 +140,12 @@ class Rules:
     def suite(self, suite: str | None) -> str:
         return suite or self.project.settings.default_suite
 
-    def metrics_of(self, suite: str | None, size: int) -> list[str]:
-        """Metrics of every run of a suite at one size."""
+    def metrics_of(self, suite: str | None, size: int, datasets: list[str] | None = None) -> list[str]:
+        """Metrics of every run of a suite at one size, on all of its datasets or some."""
         name = self.suite(suite)
         return [
             str(self.paths.run_dir(c.dataset, c.method, c.size, seed) / "metrics.json")
-            for c in cells(self.project, name, [size])
+            for c in cells(self.project, name, [size], datasets)
             for seed in self.project.suite(name).seeds
         ]
 
@@ -177,9 +178,13 @@ class Rules:
     def table_inputs(self, suite: str | None, name: str) -> list[str]:
         """What a table shows. A table of all datasets fetches none: it shows what is known, or here."""
         table = self.project.table(name)
-        if isinstance(table, AccuracyTable | ComparisonsTable | VersusTable):
+        suite = suite or self.project.suite_at_short_path("table", name)
+        if isinstance(table, AccuracyTable):
+            shown = datasets_of(self.project, suite, name, table)
+            return self.metrics_of(suite, table.image_size, shown)
+        if isinstance(table, ComparisonsTable | VersusTable):
             return self.metrics_of(suite, table.image_size)
-        if isinstance(table, DatasetsTable | SelectionTable):
+        if isinstance(table, DatasetsTable | SelectionTable | TrainableTable):
             return []
         if isinstance(table, PublishedTable):
             return self.published_costs(table)
@@ -190,6 +195,7 @@ class Rules:
 
     def figure_inputs(self, suite: str | None, name: str) -> list[str]:
         figure = self.project.figure(name)
+        suite = suite or self.project.suite_at_short_path("figure", name)
         if isinstance(figure, PublishedFigure):
             return self.published_costs(figure)
         if isinstance(figure, LayerFigure):
@@ -239,18 +245,22 @@ class Rules:
         jobs = suite_jobs(self.project, self.suite(suite), short=suite is None)
         return [str(job.record.relative_to(self.project.root)) for job in jobs]
 
-    def shown_sha256(self, suite: str | None, kind: str, name: str) -> str:
+    def shown_sha256(self, suite: str | None, kind: Literal["table", "figure"], name: str) -> str:
         """Digest of all that a table or figure shows of ``params/``: titles, groups, captions, seeds."""
-        project, suite_name = self.project, self.suite(suite)
+        project = self.project
         config = project.table(name) if kind == "table" else project.figure(name)
         printed = [project.published(name).model_dump(mode="json") for name in quoted_by(config)]
         if isinstance(config, PublishedTable | PublishedFigure):  # the same in every suite
             return value_sha256([config.model_dump(), printed, version("table")])
         if isinstance(config, SelectionTable):  # it counts for itself
             return value_sha256([config.model_dump(), printed, version("table"), version("cost")])
+        if isinstance(config, TrainableTable):  # so does this one
+            named = self.project.published(config.published).variants()
+            tasks = [*config.datasets, *config.mean_of]
+            return value_sha256([config.model_dump(), printed, self._models(named, tasks), version("table")])
         if isinstance(config, DatasetsTable | SizeTable) and is_of_every_suite(config):
             return value_sha256([config.model_dump(), self._all_datasets(config), version("table")])
-        listed = project.suite(suite_name)
+        listed = project.suite(suite or project.suite_at_short_path(kind, name))
         shown: list[Any] = [
             config.model_dump(),
             printed,
@@ -260,7 +270,14 @@ class Rules:
             [self._pretraining(m) for m in listed.methods],
             version("table"),
         ]
+        if isinstance(config, AccuracyTable) and config.trainable_total:
+            shown.append(self._models(listed.methods, []))
         return value_sha256(shown)
+
+    def _models(self, methods: Sequence[str], datasets: Sequence[str]) -> list[Any]:
+        """What parameters are counted from: the models, and the classes of their heads."""
+        classes = [self.project.dataset(dataset).classes for dataset in datasets]
+        return [[self.cost_sha256(method) for method in methods], classes]
 
     def _pretraining(self, method: str) -> list[str]:
         weights = self.project.variant(method).weights

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from fgvc.config.conditions import PATTERN as CONDITIONS
 from fgvc.config.paths import rate_text
-from fgvc.config.project import Kind, Project
+from fgvc.config.project import Project
 from fgvc.config.suite import is_of_every_suite
 from fgvc.errors import FgvcError, UnknownNameError, available, nearest
 from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
@@ -63,10 +64,11 @@ _WEIGHT_FILE = re.compile(r"(.*)\.(json|safetensors)")
 class Asked:
     """Tables and figures of one suite that a command asks for.
 
-    ``suite`` None: the default suite under its short path.
+    ``name`` is the suite; ``suite`` is its folder in results/, or None where the short path is asked for.
     """
 
     suite: str | None
+    name: str
     tables: tuple[str, ...]
     figures: tuple[str, ...]
 
@@ -79,19 +81,25 @@ def clean(target: str) -> str:
 def asked_of(project: Project, targets: Iterable[str]) -> list[Asked]:
     """The tables and figures that ``targets`` name; all of the default suite when there is no target."""
     given = [clean(target) for target in targets]
+    default = project.settings.default_suite
     if not given or set(NAMED_RULES) & set(given):
-        suite = project.suite(project.settings.default_suite)
-        return [Asked(None, tuple(suite.tables), tuple(suite.figures))]
-    named: dict[str | None, dict[str, list[str]]] = {}
+        suite = project.suite(default)
+        return [Asked(None, default, tuple(suite.tables), tuple(suite.figures))]
+    named: dict[tuple[str | None, str], dict[str, list[str]]] = {}
     for match in filter(None, map(_REPORT.fullmatch, given)):
-        suite_name, folder, name = match.groups()
-        of_suite = named.setdefault(suite_name, {"tables": [], "figures": []})
+        suite_path, folder, name = match.groups()
+        suite_name = suite_path or project.suite_at_short_path(_kind_in(folder), name)
+        of_suite = named.setdefault((suite_path, suite_name), {"tables": [], "figures": []})
         if name not in of_suite[folder]:
             of_suite[folder].append(name)
     for match in filter(None, map(_TRACKED.fullmatch, given)):  # all of the suite comes first
-        suite = project.suite(match[1] or project.settings.default_suite)
-        named[match[1]] = {"tables": list(suite.tables), "figures": list(suite.figures)}
-    return [Asked(s, tuple(found["tables"]), tuple(found["figures"])) for s, found in named.items()]
+        suite = project.suite(match[1] or default)
+        named[match[1], match[1] or default] = {"tables": list(suite.tables), "figures": list(suite.figures)}
+    return [Asked(*ids, tuple(found["tables"]), tuple(found["figures"])) for ids, found in named.items()]
+
+
+def _kind_in(folder: str) -> Literal["table", "figure"]:
+    return "table" if folder == "tables" else "figure"
 
 
 def other_targets(targets: Iterable[str]) -> list[str]:
@@ -229,24 +237,28 @@ def _audited_suite(project: Project, name: str) -> None:
 
 
 def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:
-    kind: Kind
-    kind, suffixes = ("table", TABLE_SUFFIXES) if parts[0] == "tables" else ("figure", FIGURE_SUFFIXES)
-    name = suite_name or project.settings.default_suite
-    suite = project.suite(name)
-    listed = suite.tables if kind == "table" else suite.figures
+    kind = _kind_in(parts[0])
+    suffixes = TABLE_SUFFIXES if kind == "table" else FIGURE_SUFFIXES
     if len(parts) != 2:
+        listed = project.suite(suite_name or project.settings.default_suite).listed(kind)
         cure = f"name a file in it, such as {parts[0]}/{listed[0]}.{suffixes[0]}" if listed else None
         raise FgvcError(f"{parts[0]}/ is a folder of {parts[0]}", cure=cure)
     file = PurePosixPath(parts[1])
     project.file(kind, file.stem)
+    name = suite_name or project.suite_at_short_path(kind, file.stem)
+    listed = project.suite(name).listed(kind)
     if kind == "table" and is_of_every_suite(project.table(file.stem)):
         _at_short_path(project, suite_name, file.stem)
     elif file.stem not in listed:
+        others = project.suites_with(kind, file.stem)
+        elsewhere = [f"results/{s}/{parts[0]}/{file.stem}.{suffixes[0]}" for s in others]
         raise FgvcError(
             f"the suite '{name}' has no {kind} '{file.stem}'",
             file=project.paths.shown(project.file("suite", name)),
             key=f"{kind}s",
-            cure=available(kind, list(listed)) + "; or add it to the suite",
+            cure=f"ask for {' or '.join(elsewhere[:3])}; or add it to the suite"
+            if elsewhere
+            else available(kind, list(listed)) + "; or add it to the suite",
         )
     _one_of(file.name, [f"{file.stem}.{suffix}" for suffix in suffixes])
 

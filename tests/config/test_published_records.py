@@ -152,6 +152,7 @@ def test_variants_are_of_the_size_and_method_that_the_column_names() -> None:
         ("ffvt_vit_b16", "FFVT"),
         ("glsim_vit_b16", "GLSim"),
         ("simtrans_vit_b16", "SIM-Trans"),
+        # ILA's Table 1: with a frozen backbone, so that its "ViT B-16" is a linear head.
         ("linear_vit_b16", "ViT B-16"),
         ("mpnc_vit_b16_frozen", "MPNC (MPN-COV)"),
         ("ifa_vit_b16", "IFA"),

@@ -206,3 +206,44 @@ def test_without_intervals_nothing_is_said_about_the_front(bench: BenchT) -> Non
     bench.metrics("birds", "m", 1, status="ok", top1_pct=90.0)
     bench.suite(["birds"], ["m"], [1])
     assert cost_points(bench.project, "quick", 64, "top1_pct", "x.pdf").standings == {}
+
+
+def areas_drawn(axes: Any) -> dict[str, float]:
+    """Matplotlib's size of each method's marker."""
+    found = [a for a in axes.collections if (a.get_gid() or "").startswith("marker-")]
+    return {a.get_gid().removeprefix("marker-"): float(a.get_sizes()[0]) for a in found}
+
+
+def of_few_and_many(bench: BenchT, trained: dict[str, float], **more: Any) -> Any:
+    """The figure of methods that train so many millions of parameters."""
+    bench.dataset("birds")
+    for i, (name, millions) in enumerate(trained.items()):
+        bench.method(name, title=name.upper())
+        bench.cost(name, 10.0 + i, millions)
+        bench.metrics("birds", name, 1, status="ok", top1_pct=50.0 + i)
+    bench.suite(["birds"], list(trained), [1])
+    bench.write("figures/cost.yaml", bench._table("accuracy_vs_cost", image_size=64, **more))
+    return drawn(bench)
+
+
+def test_areas_in_proportion_lose_what_trains_little(bench: BenchT) -> None:
+    areas = areas_drawn(of_few_and_many(bench, {"p": 0.1, "q": 1.0, "r": 100.0}).axes[0])
+    assert areas["r"] / areas["q"] == pytest.approx(100) and areas["q"] / areas["p"] == pytest.approx(10)
+
+
+def test_areas_by_logarithm_grow_evenly_with_each_factor_of_ten(bench: BenchT) -> None:
+    millions = {"p": 0.1, "q": 1.0, "r": 10.0, "s": 100.0, "none": 0.0}
+    figure = of_few_and_many(bench, millions, parameters="log_area")
+    areas = areas_drawn(figure.axes[0])
+    steps = [areas[b] - areas[a] for a, b in (("p", "q"), ("q", "r"), ("r", "s"))]
+    assert steps == pytest.approx([steps[0]] * 3) and steps[0] > 0
+    assert areas["none"] == areas["p"] > 0.05 * areas["s"], "the smallest can still be seen"
+    legend = [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+    assert legend[-4:] == ["0.1 M", "1 M", "10 M", "100 M"]
+    words = " ".join(t.get_text() for t in figure.texts)
+    assert "Marker area: trainable parameters (by logarithm)" in words
+
+
+def test_areas_by_logarithm_of_methods_that_train_alike(bench: BenchT) -> None:
+    areas = areas_drawn(of_few_and_many(bench, {"p": 1.0, "q": 1.0}, parameters="log_area").axes[0])
+    assert areas["p"] == areas["q"] > 0
