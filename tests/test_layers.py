@@ -41,6 +41,7 @@ SIDEWAYS = {
     ("cost", "evaluation"),  # end-to-end throughput is the time of an evaluation
     ("cost", "training"),  # the time of a training step
     ("training", "evaluation"),  # a search evaluates its candidates
+    ("explain", "evaluation"),  # what a run's checkpoint sees
     ("pretraining", "training"),  # the same resume states and the same progress line
     ("audit", "reporting"),  # tables are made again and compared; an audit's own report is printed alike
     ("config", "provenance"),

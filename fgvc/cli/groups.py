@@ -38,6 +38,7 @@ MAP = {
     "stats": "data stats",
     "add": "data add",
     "plot": "figure",
+    "heatmap": "explain heatmap",
     "show": "describe",
     "info": "doctor",
     "ls": "list",

@@ -16,6 +16,7 @@ from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
     audits,
     cluster,
     data,
+    explaining_heatmap,
     pretraining,
     project,
     reports,

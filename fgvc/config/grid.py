@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fgvc.config.project import Project
-from fgvc.config.suite import CostTable
-from fgvc.errors import FgvcError
+from fgvc.config.suite import ConfusionFigure, CostTable
+from fgvc.errors import FgvcError, available
 
 
 @dataclass(frozen=True, order=True)
@@ -52,6 +52,35 @@ def counted(project: Project, suite_name: str, table: CostTable) -> list[tuple[s
     suite = project.suite(suite_name)
     classes = table.classes or project.dataset(suite.datasets[0]).classes
     return [(method, size, classes) for size in suite.image_sizes for method in suite.methods]
+
+
+def confused(project: Project, suite_name: str, figure: ConfusionFigure) -> list[Cell]:
+    """The cells that a figure of confusion matrices shows, dataset by dataset.
+
+    Raises FgvcError where the suite lacks what the figure names, or has no runs of its size.
+    """
+    suite = project.suite(suite_name)
+    shown: dict[str, list[str]] = {}
+    for key, asked, has in (
+        ("dataset", figure.datasets, suite.datasets),
+        ("method", figure.methods, suite.methods),
+    ):
+        shown[key] = has if asked is None else asked
+        for name in shown[key]:
+            if name not in has:
+                raise FgvcError(
+                    f"the figure '{figure.title}' shows the {key} '{name}', which the suite '{suite_name}' lacks",
+                    key=f"{key}s",
+                    cure=available(key, has),
+                )
+    if figure.image_size not in suite.image_sizes:
+        raise FgvcError(
+            f"the suite '{suite_name}' has no runs at image size {figure.image_size}",
+            file=project.paths.shown(project.file("suite", suite_name)),
+            key="image_sizes",
+            cure="its sizes: " + ", ".join(map(str, suite.image_sizes)),
+        )
+    return [Cell(d, m, figure.image_size) for d in shown["dataset"] for m in shown["method"]]
 
 
 def rate_search(project: Project, cell: Cell) -> RateSearch:

@@ -17,13 +17,10 @@ from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
-    CostFigure,
-    CriticalDifferenceFigure,
-    PublishedFigure,
+    Figure,
     Settings,
     Suite,
     Table,
-    ThroughputFigure,
     VersusTable,
     is_of_every_suite,
     quoted_by,
@@ -45,7 +42,6 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | CriticalDifferenceFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)
@@ -206,8 +202,7 @@ class Project:
 
     def figure(self, name: str) -> Figure:
         """A figure of any kind; what it shows of params/published exists."""
-        models = (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure)
-        figure: Figure = self._tagged("figure", name, *models)
+        figure: Figure = self._tagged("figure", name, *get_args(Figure))
         return figure
 
     def published(self, name: str) -> Published:

@@ -14,15 +14,7 @@ from fgvc.config.project import Project
 from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
-from fgvc.config.suite import (
-    CostFigure,
-    CriticalDifferenceFigure,
-    PublishedFigure,
-    Settings,
-    Suite,
-    Table,
-    ThroughputFigure,
-)
+from fgvc.config.suite import Figure, Settings, Suite, Table
 from fgvc.provenance.files import write_text
 
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {
@@ -33,7 +25,7 @@ MODELS: dict[str, tuple[type[BaseModel], ...]] = {
     "dataset": (Dataset,),
     "weights": (Weights,),
     "table": get_args(Table),
-    "figure": (CostFigure, CriticalDifferenceFigure, PublishedFigure, ThroughputFigure),
+    "figure": get_args(Figure),
     "published": (PublishedAccuracies, PublishedCosts, PublishedRecords),
 }
 

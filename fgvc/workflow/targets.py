@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from fgvc.config.conditions import PATTERN as CONDITIONS
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Kind, Project
-from fgvc.config.suite import is_of_every_suite
+from fgvc.config.suite import figure_suffixes, is_of_every_suite
 from fgvc.errors import FgvcError, UnknownNameError, available, nearest
-from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
+from fgvc.workflow.rules import TABLE_SUFFIXES, Rules
 
 #: Folders below results/ that are not suites.
 RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "throughput", "tables", "figures", "audit")
@@ -228,13 +228,13 @@ def _audited_suite(project: Project, name: str) -> None:
 
 
 def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:
-    kind: Kind
-    kind, suffixes = ("table", TABLE_SUFFIXES) if parts[0] == "tables" else ("figure", FIGURE_SUFFIXES)
+    kind: Kind = "table" if parts[0] == "tables" else "figure"
     name = suite_name or project.settings.default_suite
     suite = project.suite(name)
     listed = suite.tables if kind == "table" else suite.figures
     if len(parts) != 2:
-        cure = f"name a file in it, such as {parts[0]}/{listed[0]}.{suffixes[0]}" if listed else None
+        suffix = "tex" if kind == "table" else "pdf"
+        cure = f"name a file in it, such as {parts[0]}/{listed[0]}.{suffix}" if listed else None
         raise FgvcError(f"{parts[0]}/ is a folder of {parts[0]}", cure=cure)
     file = PurePosixPath(parts[1])
     project.file(kind, file.stem)
@@ -247,6 +247,7 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
             key=f"{kind}s",
             cure=available(kind, list(listed)) + "; or add it to the suite",
         )
+    suffixes = TABLE_SUFFIXES if kind == "table" else figure_suffixes(project.figure(file.stem))
     _one_of(file.name, [f"{file.stem}.{suffix}" for suffix in suffixes])
 
 

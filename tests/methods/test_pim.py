@@ -203,6 +203,28 @@ def test_the_loss_has_the_published_weights_and_the_fourth_term_when_asked() -> 
     assert set(pim().loss(pim()(images), targets)) == {"combiner", "levels", "not_selected", "total"}
 
 
+def test_every_prediction_of_upstreams_evaluation_has_its_name_and_none_costs_a_pass() -> None:
+    model, images = pim(), pictures(64)
+    with torch.inference_mode():
+        output = model(images)
+        found = model.head_logits(output)
+    layers = [f"layer{place}" for place in range(1, 5)]
+    ensembles = [f"{kind}_{n}{end}" for kind, end in (("top", ""), ("highest", "_upstream")) for n in range(1, 5)]
+    assert list(found) == [*layers, "combiner", "sum", *ensembles]
+    heads = [output.aux_logits[name] for name in (*layers, "combiner")]
+    torch.testing.assert_close(found["sum"], output.logits)
+    for name, alone in zip((*layers, "combiner"), heads, strict=True):
+        assert found[name].equal(alone)
+    # Of each image, the head with the largest and the one with the smallest of all largest probabilities.
+    peaks = torch.stack([head.softmax(dim=1).amax(dim=1) for head in heads])
+    for image in range(2):
+        most, least = heads[peaks[:, image].argmax()], heads[peaks[:, image].argmin()]
+        assert found["top_1"][image].argmax() == most[image].argmax()
+        assert found["highest_1_upstream"][image].argmax() == least[image].argmax()
+    torch.testing.assert_close(found["top_3"], top_k(heads, 3))
+    torch.testing.assert_close(found["highest_2_upstream"], highest_k_upstream(heads, 2))
+
+
 # --- heat map -------------------------------------------------------------------------------------
 
 
@@ -215,7 +237,8 @@ def test_the_heat_map_depends_on_the_class(backbone: str) -> None:
         output = model(images)
         maps = [model.heat_map(images, torch.full((2,), c)) for c in range(CLASSES)]
         predicted = model.heat_map(images, output.logits.argmax(dim=1))
-    torch.testing.assert_close(output.masks["heat"], predicted)
+    torch.testing.assert_close(output.masks["heat"], predicted.flatten(1))
+    assert maps[0].shape == (2, *model.levels[0].grid)
     assert output.grid == model.levels[0].grid
     torch.testing.assert_close(torch.stack(maps).sum(dim=0), torch.ones_like(maps[0]))
     assert all((maps[0] - other).abs().max() > 1e-3 for other in maps[1:])
