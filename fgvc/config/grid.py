@@ -69,7 +69,8 @@ def confused(project: Project, suite_name: str, figure: ConfusionFigure) -> list
         for name in shown[key]:
             if name not in has:
                 raise FgvcError(
-                    f"the figure '{figure.title}' shows the {key} '{name}', which the suite '{suite_name}' lacks",
+                    f"the figure '{figure.title}' shows the {key} '{name}', "
+                    f"which the suite '{suite_name}' lacks",
                     key=f"{key}s",
                     cure=available(key, has),
                 )

@@ -27,7 +27,7 @@ PREFIX = "head:"
 
 
 def columns_of_heads(frame: pd.DataFrame) -> pd.DataFrame | None:
-    """Images, labels and one column a head, by its name, out of `fgvc.evaluation.predict.predict`; or None."""
+    """Images, labels and a column a head, by its name, of what `predict` returns; None without heads."""
     marked = [name for name in frame.columns if name.startswith(PREFIX)]
     if not marked:
         return None

@@ -1,7 +1,7 @@
 """Where a method sees a class: a map for each image and class that was asked for.
 
-chou141253/FGVC-PIM at 348edd9 (heat.py) puts a constant in the place of the classifier, so that its map is the
-same for every class; `Method.heat_map` reads the classifiers instead (see `fgvc.methods.pim_heads.class_heat`).
+chou141253/FGVC-PIM at 348edd9 (heat.py) puts a constant in the place of the classifier, so that its map is
+the same for every class; here the classifiers are read (`fgvc.methods.pim_heads.class_heat`).
 """
 
 from __future__ import annotations

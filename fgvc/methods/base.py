@@ -115,7 +115,7 @@ class Method(nn.Module):
         terms = {"cross_entropy": self.classification_loss(output.logits, targets), **output.losses}
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
-    def head_logits(self, output: MethodOutput) -> dict[str, Tensor]:
+    def head_logits(self, output: MethodOutput) -> dict[str, Tensor]:  # noqa: ARG002
         """Further predictions [B, K] by name, from what a forward pass returned; none by default.
 
         Evaluation scores them beside ``logits`` (``heads_top1_pct`` in metrics.json); no table shows them.
@@ -123,8 +123,8 @@ class Method(nn.Module):
         """
         return {}
 
-    def heat_map(self, images: Tensor, classes: Tensor) -> Tensor | None:
-        """How probable one class [B] of each image is at each place: [B, h, w] in 0…1; None: it cannot say."""
+    def heat_map(self, images: Tensor, classes: Tensor) -> Tensor | None:  # noqa: ARG002
+        """How probable one class [B] of each image is at each place, [B, h, w]; None: it cannot say."""
         return None
 
     def forward_passes(self) -> int:

@@ -168,7 +168,7 @@ class PIM(Method):
         return (top_k if options.predict == "top_k" else highest_k_upstream)(heads, options.heads)
 
     def head_logits(self, output: MethodOutput) -> dict[str, Tensor]:
-        """``layer1`` … ``layer4``, ``combiner``, ``sum``, ``top_1`` … ``top_4``, and the same upstream's way."""
+        """``layer1`` … ``layer4``, ``combiner``, ``sum``, ``top_1`` … ``top_4`` and upstream's."""
         names = [*(f"layer{place}" for place in range(1, LEVELS + 1)), "combiner"]
         return all_predictions({name: output.aux_logits[name] for name in names})
 

@@ -115,9 +115,7 @@ class _Block:
             row, column = divmod(place, self.columns)
             left = LEFT / 2 * width + self.names_room + column * (self.side + _GAP)
             bottom = top - _HEADING - (row + 1) * (self.tall + _TITLE)
-            axes = figure.add_axes(
-                (left / width, bottom / height, self.side / width, self.tall / height)
-            )
+            axes = figure.add_axes((left / width, bottom / height, self.side / width, self.tall / height))
             axes.set_title(f"{self.titles[one.method]}  {one.accuracy_pct:.2f} %", size=7, pad=3)
             axes.set_gid(f"panel-{one.dataset}-{one.method}")
             if self.is_matrix:

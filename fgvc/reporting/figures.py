@@ -64,7 +64,7 @@ def write_figure(
     suite_path: str | None = None,
     allow_missing: bool = False,
 ) -> list[Path]:
-    """Write a figure of a suite as ``.pdf`` and ``.png`` (some: their numbers as ``.csv``); returns the files.
+    """Write a figure of a suite as ``.pdf`` and ``.png`` (some: numbers as ``.csv``) and return the files.
 
     Args:
         suite_path: the suite's folder in ``results/``, or None for the default suite's short path.

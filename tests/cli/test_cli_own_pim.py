@@ -1,4 +1,4 @@
-"""PIM on images of one's own, laid out as its repository wants them: train/CLASS/img.jpg and test/CLASS/img.jpg."""
+"""PIM on images of one's own, laid out as its repository wants: train/CLASS/img.jpg, test/CLASS/img.jpg."""
 
 from __future__ import annotations
 

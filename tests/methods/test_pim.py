@@ -209,7 +209,9 @@ def test_every_prediction_of_upstreams_evaluation_has_its_name_and_none_costs_a_
         output = model(images)
         found = model.head_logits(output)
     layers = [f"layer{place}" for place in range(1, 5)]
-    ensembles = [f"{kind}_{n}{end}" for kind, end in (("top", ""), ("highest", "_upstream")) for n in range(1, 5)]
+    ensembles = [
+        f"{kind}_{n}{end}" for kind, end in (("top", ""), ("highest", "_upstream")) for n in range(1, 5)
+    ]
     assert list(found) == [*layers, "combiner", "sum", *ensembles]
     heads = [output.aux_logits[name] for name in (*layers, "combiner")]
     torch.testing.assert_close(found["sum"], output.logits)
