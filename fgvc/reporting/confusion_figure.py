@@ -20,14 +20,14 @@ from fgvc.reporting.confusion_counts import Confusion, Confusions
 from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, RIGHT, WIDTH_INCHES
 from fgvc.reporting.grid_table import method_headings, short_titles
 
-#: Panels beside one another, at most.
-_COLUMNS = 3
+#: Panels beside one another, at most: of matrices, and of lists.
+_MATRICES, _LISTS = 3, 2
 #: Inches: between panels, above each (its title), for a heading of a dataset, a line of a list of pairs.
 _GAP, _TITLE, _HEADING, _LINE = 0.12, 0.24, 0.24, 0.125
 #: Inches that a letter of a class's name takes, and letters of it that are shown.
-_LETTER, _NAME = 0.047, 22
+_LETTER, _NAME = 0.045, 27
 #: Letters of a class's name in a list of pairs.
-_PAIR_NAME = 17
+_PAIR_NAME = 26
 
 
 def draw_confusions(project: Project, confusions: Confusions, config: ConfusionFigure) -> Figure:
@@ -81,11 +81,10 @@ class _Block:
         self.drawn = [one for one in confusions if one.counts is not None]
         self.title = project.dataset(confusions[0].dataset).title
         self.titles = short_titles(method_headings(project, [one.method for one in confusions]))
-        self.names = [_short(name, _NAME) for name in confusions[0].names]
-        for one in self.drawn[:1]:  # of a run that is there
-            self.names = [_short(name, _NAME) for name in one.names]
+        known = [*self.drawn, confusions[0]][0]  # a run that is there knows the names
+        self.names = [_short(name, _NAME) for name in known.names]
         self.is_matrix = len(self.names) <= config.max_classes
-        self.columns = min(_COLUMNS, max(len(self.drawn), 1))
+        self.columns = min(_MATRICES if self.is_matrix else _LISTS, max(len(self.drawn), 1))
         self.rows = ceil(len(self.drawn) / self.columns)
         room = _LETTER * max(map(len, self.names)) + 0.1 if self.is_matrix else 0.0
         #: Inches for the names of the classes, left of the first panel and below the last row.
@@ -152,4 +151,6 @@ class _Block:
 
 
 def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else name[: most - 1].rstrip() + "…"
+    """Cut in the middle: names of similar classes tend to begin alike, or to end alike."""
+    half = most // 2
+    return name if len(name) <= most else f"{name[:half].rstrip()}…{name[half - most + 1 :].lstrip()}"
