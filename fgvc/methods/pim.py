@@ -178,7 +178,8 @@ class PIM(Method):
 
     def heat_map(self, images: Tensor, classes: Tensor) -> Tensor:
         """How probable a class is at each place of the first level's grid (`class_heat`), [B, h, w]."""
-        return self._heat(self._look(images), classes).unflatten(1, self.levels[0].grid)
+        heat: Tensor = self._heat(self._look(images), classes)
+        return heat.reshape(len(heat), *self.levels[0].grid)
 
     # --- loss -------------------------------------------------------------------------------------
     def loss(self, output: MethodOutput, targets: Tensor) -> dict[str, Tensor]:

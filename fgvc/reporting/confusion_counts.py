@@ -13,7 +13,7 @@ from fgvc.config.grid import Cell, confused
 from fgvc.config.project import Project
 from fgvc.config.suite import ConfusionFigure
 from fgvc.errors import FgvcError
-from fgvc.evaluation.metrics import Ints, read_predictions
+from fgvc.evaluation.metrics import Floats, Ints, read_predictions
 from fgvc.reporting.cells import require_finished
 from fgvc.reporting.runs import Run, read_run
 
@@ -51,10 +51,11 @@ class Confusion:
         return float(100.0 * np.trace(self.counts) / self.counts.sum())
 
     @property
-    def shares(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    def shares(self) -> Floats:
         """[K, K], of the images of each true class; 0 where a class has none."""
         assert self.counts is not None
-        return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        found: Floats = self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        return found
 
     def pairs(self, most: int) -> list[Pair]:
         """The pairs of different classes that take most images; of equals, those of the smaller ids."""
@@ -114,7 +115,7 @@ def _confusion(project: Project, cell: Cell, runs: Sequence[Run]) -> Confusion:
         for record in (run.metrics or {}).get("per_class", []):
             names[record["class_id"]] = str(record["name"])
         frame = read_predictions(run.directory(project) / "predictions.parquet", ("label", "top_classes"))
-        predicted = [int(top[0]) for top in frame["top_classes"]]
+        predicted = np.array([top[0] for top in frame["top_classes"]], dtype=np.int64)
         np.add.at(counts, (frame["label"].to_numpy(np.int64), predicted), 1)
     why = "" if finished else "its runs diverged" if runs[0].status == "diverged" else "no run is there"
     seeds = tuple(run.seed for run in finished)
