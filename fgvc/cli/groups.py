@@ -11,12 +11,12 @@ PROJECT, DATA, RUNS, REPORTS = "Project", "Data and weights", "Runs", "Reports"
 app = typer.Typer(
     name="fgvc",
     help="Reproducible, auditable benchmarks for fine-grained visual classification.\n"
-    "Every verb is one step; `snakemake --cores 2` runs them all in order.",
+    "Every verb is one step; `snakemake --cores 2` runs them all in order.\n"
+    "Any verb: --help (with an example), --debug (traceback).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Any verb: --help (with an example), --debug (traceback).",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: fetch, split, stats, audit, add (your own).")
 weights_app = typer.Typer(no_args_is_help=True, help="Pre-trained weights: fetch.")
