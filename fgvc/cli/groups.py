@@ -11,7 +11,7 @@ PROJECT, DATA, RUNS, REPORTS = "Project", "Data and weights", "Runs", "Reports"
 app = typer.Typer(
     name="fgvc",
     help="Reproducible, auditable benchmarks for fine-grained visual classification.\n"
-    "Every verb is one step; `snakemake --cores 2` runs them all in order.\n"
+    "Every verb is one step; `snakemake --cores 2` runs them all in order.\n\n"
     "Any verb: --help (with an example), --debug (traceback).",
     no_args_is_help=True,
     add_completion=False,
