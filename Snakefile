@@ -50,6 +50,8 @@ localrules:
     table_default,
     figure,
     figure_default,
+    figure_with_csv,
+    figure_with_csv_default,
     track,
     track_suite,
     audit_published,

@@ -89,3 +89,35 @@ use rule figure as figure_default with:
     params:
         shown=lambda w: RULES.shown_sha256(None, "figure", w.figure),
         suite="",
+
+
+ruleorder: figure_with_csv > figure
+ruleorder: figure_with_csv_default > figure_default
+
+
+use rule figure as figure_with_csv with:
+    output:
+        pdf="results/{suite}/figures/{figure}.pdf",
+        png=report(
+            "results/{suite}/figures/{figure}.png",
+            caption="../workflow/report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "suite": "{suite}"},
+        ),
+        csv="results/{suite}/figures/{figure}.csv",
+    wildcard_constraints:
+        figure=RULES.figures_with_csv,
+
+
+use rule figure_default as figure_with_csv_default with:
+    output:
+        pdf="results/figures/{figure}.pdf",
+        png=report(
+            "results/figures/{figure}.png",
+            caption="../workflow/report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "suite": "(default)"},
+        ),
+        csv="results/figures/{figure}.csv",
+    wildcard_constraints:
+        figure=RULES.figures_with_csv,

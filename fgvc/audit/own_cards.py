@@ -19,7 +19,7 @@ from fgvc.provenance.store import MANIFEST, ResultStore
 
 CARD, MODEL, HISTORY = "run.json", "model.safetensors", "history.csv"
 #: Files of a training that its store keeps the digests of.
-KEPT = (CARD, HISTORY, "metrics.json", "predictions.parquet")
+KEPT = (CARD, HISTORY, "metrics.json", "predictions.parquet", "heads.parquet")
 
 
 @suite_check(

@@ -22,9 +22,12 @@ from fgvc.audit.registry import suite_check
 from fgvc.config.project import Project
 from fgvc.data.splits import read_class_names, read_split
 from fgvc.errors import FgvcError
+from fgvc.evaluation.heads import HEADS, head_accuracies, read_heads
 from fgvc.evaluation.metrics import compute_metrics, read_predictions
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
+#: The metrics that follow from heads.parquet.
+OF_HEADS = "heads_top1_pct"
 #: What metrics.json says about the evaluation; the rest are metrics.
 ABOUT = (
     "dataset",
@@ -37,6 +40,7 @@ ABOUT = (
     "model_sha256",
     "stage_version",
     "predictions_sha256",
+    "heads_sha256",
 )
 #: Sums of many floats, whose last recorded digit may depend on the machine. Counts of images do not.
 SUMS = ("nll_nats", "ece_pct", "class_std_pct", "macro_accuracy_pct")
@@ -47,13 +51,13 @@ LAST_DIGIT = 1.000001e-6
 @suite_check(
     "own_metrics",
     title="Metrics, recomputed from the predictions",
-    inputs=("results/runs/**/predictions.parquet", "results/runs/**/metrics.json", "results/sweeps"),
+    inputs=("results/runs/**/*.parquet", "results/runs/**/metrics.json", "results/sweeps"),
 )
 def own_metrics(context: SuiteContext) -> Iterator[Finding]:
-    """Every number of metrics.json follows from predictions.parquet alone. Each is computed once more, of the
-    final runs and of the learning-rate searches, and compared: accuracies exactly, means of logarithms and
-    bins to the last recorded digit. Contradicted: a number differs; the finding names it. Not checkable: the
-    predictions are not here, or nothing was run.
+    """Every number of metrics.json follows from predictions.parquet alone, those of a method's single heads
+    from heads.parquet. Each is computed once more, of the final runs and of the learning-rate searches, and
+    compared: accuracies exactly, means of logarithms and bins to the last recorded digit. Contradicted: a
+    number differs; the finding names it. Not checkable: the predictions are not here, or nothing was run.
     """
     for result in results_of(context):
         if result.metrics is not None or result.broken:
@@ -74,6 +78,10 @@ def _metrics_of(project: Project, result: Result) -> Iterator[Finding]:
         why = "the predictions are not here (dvc pull)"
         yield finding("not_checkable", f"{result.name}: metrics", why, source)
         return
+    if OF_HEADS in recorded and not result.file(HEADS).is_file():
+        recorded.pop(OF_HEADS)
+        why = "the predictions of the heads are not here (dvc pull)"
+        yield finding("not_checkable", f"{result.name}: {OF_HEADS}", why, source)
     try:
         again = {"status": "ok", **_recomputed(project, result)}
     except FgvcError as error:
@@ -97,7 +105,9 @@ def _recomputed(project: Project, result: Result) -> dict[str, Any]:
     except FgvcError:  # the split's lists are not here; the recorded names stand for themselves
         recorded = {r["class_id"]: r["name"] for r in (result.metrics or {}).get("per_class", [])}
         names = [str(recorded.get(c, c)) for c in range(classes)]
-    return compute_metrics(predictions, classes, names)
+    heads = result.file(HEADS)
+    of_heads = {OF_HEADS: head_accuracies(read_heads(heads, predictions))} if heads.is_file() else {}
+    return {**compute_metrics(predictions, classes, names), **of_heads}
 
 
 def _same(path: str, recorded: Any, recomputed: Any) -> bool:
@@ -110,7 +120,7 @@ def _same(path: str, recorded: Any, recomputed: Any) -> bool:
 @suite_check(
     "own_predictions",
     title="Predictions are of the recorded model and images",
-    inputs=("results/runs/**/predictions.parquet", "results/runs/**/metrics.json", "results/splits"),
+    inputs=("results/runs/**/*.parquet", "results/runs/**/metrics.json", "results/splits"),
 )
 def own_predictions(context: SuiteContext) -> Iterator[Finding]:
     """Predictions carry the digests of the run and the model that made them, and metrics.json carries theirs.
@@ -125,16 +135,21 @@ def own_predictions(context: SuiteContext) -> Iterator[Finding]:
         expected = result.metrics.get("predictions_sha256")
         yield digest_finding(result.file(PREDICTIONS), shown, expected, METRICS, "dvc pull")
         if result.file(PREDICTIONS).is_file():
-            yield from _inside(result)
+            yield from _inside(result, PREDICTIONS)
             if result.metrics.get("status") == "ok":
                 yield _images(context.project, result)
+        if "heads_sha256" in result.metrics or result.file(HEADS).is_file():
+            expected = result.metrics.get("heads_sha256")
+            yield digest_finding(result.file(HEADS), result.source(HEADS), expected, METRICS, "dvc pull")
+            if result.file(HEADS).is_file():
+                yield from _inside(result, HEADS)
 
 
-def _inside(result: Result) -> Iterator[Finding]:
+def _inside(result: Result, name: str) -> Iterator[Finding]:
     """What the predictions say of themselves, against the card and the metrics."""
-    shown = result.source(PREDICTIONS)
+    shown = result.source(name)
     try:
-        metadata = pq.read_schema(result.file(PREDICTIONS)).metadata or {}
+        metadata = pq.read_schema(result.file(name)).metadata or {}
     except (OSError, ValueError) as error:
         why = f"the file cannot be read: {str(error).splitlines()[0]}"
         yield finding("contradicted", f"{result.name}: predictions", why, shown)

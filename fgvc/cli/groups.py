@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: fetch, split, stats, audit, add (your own).")
 weights_app = typer.Typer(no_args_is_help=True, help="Pre-trained weights: fetch.")
-explain_app = typer.Typer(no_args_is_help=True, help="Look into trained models: cka (how alike layers are).")
+explain_app = typer.Typer(no_args_is_help=True, help="Look into trained models: cka, heatmap.")
 app.add_typer(data_app, name="data", rich_help_panel=DATA)
 app.add_typer(weights_app, name="weights", rich_help_panel=DATA)
 app.add_typer(explain_app, name="explain", rich_help_panel=REPORTS)
@@ -40,6 +40,7 @@ MAP = {
     "stats": "data stats",
     "add": "data add",
     "plot": "figure",
+    "heatmap": "explain heatmap",
     "show": "describe",
     "info": "doctor",
     "ls": "list",

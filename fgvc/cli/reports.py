@@ -58,7 +58,10 @@ def figure(
     allow_missing: AllowMissing = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a figure of a suite as PDF and PNG."""
+    """Draw a figure of a suite as PDF and PNG.
+
+    Confusion matrices have their counts as CSV, too.
+    """
     project = Project.find()
     project.figure(name)
     suite_name = _suite(project, suite, "figure", name)

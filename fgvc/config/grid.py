@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, CostTable, LayerFigure
-from fgvc.errors import FgvcError
+from fgvc.config.suite import AccuracyTable, ConfusionFigure, CostTable, LayerFigure
+from fgvc.errors import FgvcError, available
 
 
 @dataclass(frozen=True, order=True)
@@ -99,6 +99,36 @@ def compared(project: Project, suite_name: str, figure: LayerFigure) -> list[tup
         cure = f"list one, or take the figure '{figure.title}' out of the suite"
         raise refusal("has no method on a ViT, whose layers a figure could show", "methods", cure)
     return [(suite.datasets[0], method, size, suite.seeds[0]) for method in shown]
+
+
+def confused(project: Project, suite_name: str, figure: ConfusionFigure) -> list[Cell]:
+    """The cells that a figure of confusion matrices shows, dataset by dataset.
+
+    Raises FgvcError where the suite lacks what the figure names, or has no runs of its size.
+    """
+    suite = project.suite(suite_name)
+    shown: dict[str, list[str]] = {}
+    for key, asked, has in (
+        ("dataset", figure.datasets, suite.datasets),
+        ("method", figure.methods, suite.methods),
+    ):
+        shown[key] = has if asked is None else asked
+        for name in shown[key]:
+            if name not in has:
+                raise FgvcError(
+                    f"the figure '{figure.title}' shows the {key} '{name}', "
+                    f"which the suite '{suite_name}' lacks",
+                    key=f"{key}s",
+                    cure=available(key, has),
+                )
+    if figure.image_size not in suite.image_sizes:
+        raise FgvcError(
+            f"the suite '{suite_name}' has no runs at image size {figure.image_size}",
+            file=project.paths.shown(project.file("suite", suite_name)),
+            key="image_sizes",
+            cure="its sizes: " + ", ".join(map(str, suite.image_sizes)),
+        )
+    return [Cell(d, m, figure.image_size) for d in shown["dataset"] for m in shown["method"]]
 
 
 def rate_search(project: Project, cell: Cell) -> RateSearch:

@@ -17,14 +17,11 @@ from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import Published, PublishedRecords
 from fgvc.config.recipe import Recipe
 from fgvc.config.suite import (
-    CostFigure,
-    CriticalDifferenceFigure,
+    Figure,
     LayerFigure,
-    PublishedFigure,
     Settings,
     Suite,
     Table,
-    ThroughputFigure,
     TrainableTable,
     VersusTable,
     is_of_every_suite,
@@ -47,7 +44,6 @@ FOLDERS: dict[Kind, str] = {
 }
 #: Kinds whose folder's name is not theirs with an s.
 _UNCOUNTED = ("weights", "published")
-Figure = CostFigure | CriticalDifferenceFigure | LayerFigure | PublishedFigure | ThroughputFigure
 
 
 @dataclass(frozen=True)

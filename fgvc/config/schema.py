@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from fgvc.config.dataset import Dataset
 from fgvc.config.method import Variant, Weights
-from fgvc.config.project import Figure, Project
+from fgvc.config.project import Project
 from fgvc.config.published import PublishedAccuracies, PublishedCosts
 from fgvc.config.published_list import PublishedRecords
 from fgvc.config.recipe import Recipe
-from fgvc.config.suite import Settings, Suite, Table
+from fgvc.config.suite import Figure, Settings, Suite, Table
 from fgvc.provenance.files import write_text
 
 MODELS: dict[str, tuple[type[BaseModel], ...]] = {

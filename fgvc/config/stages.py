@@ -53,7 +53,9 @@ STAGES: dict[str, Stage] = {
     ),
     "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
     "train": Stage(2, ("training", "data/class_batches.py", *_PICTURES, "provenance/digests.py", *_MODEL)),
-    "evaluate": Stage(2, ("evaluation/metrics.py", "evaluation/predict.py", *_PICTURES, *_MODEL)),
+    "evaluate": Stage(
+        2, ("evaluation/heads.py", "evaluation/metrics.py", "evaluation/predict.py", *_PICTURES, *_MODEL)
+    ),
     "cost": Stage(3, ("cost", *_MODEL)),
     "explain": Stage(1, ("explain", "evaluation/predict.py", *_PICTURES, *_MODEL)),
     "table": Stage(

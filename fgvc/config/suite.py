@@ -237,6 +237,22 @@ class CriticalDifferenceFigure(Model):
     metric: Metric = "top1_pct"
 
 
+class ConfusionFigure(Model):
+    """Confusion matrices of a suite's runs, summed over seeds, and their counts as CSV."""
+
+    kind: Literal["confusion_matrix"]
+    title: str
+    caption: str
+    image_size: ImageSize
+    datasets: list[str] | None = Field(None, min_length=1, description="some of the suite's; null: all")
+    methods: list[str] | None = Field(None, min_length=1, description="some of the suite's; null: all")
+    max_classes: int = Field(
+        30, ge=2, le=60, description="of datasets with more classes the most confused pairs are listed"
+    )
+    max_numbers: int = Field(12, ge=0, le=60, description="up to so many classes, shares stand in the cells")
+    pairs: int = Field(12, ge=1, le=40, description="how many pairs are listed")
+
+
 class ThroughputFigure(Model):
     """Accuracy and throughput side by side, as bars, with the baseline's as lines."""
 
@@ -286,6 +302,22 @@ class PublishedFigure(Model):
     caption: str
     published: str = Field(description="id in params/published, a table of accuracies")
     image_size: ImageSize = Field(description="columns of this image size are shown")
+
+
+Figure = (
+    ConfusionFigure
+    | CostFigure
+    | CriticalDifferenceFigure
+    | ExamplesFigure
+    | LayerFigure
+    | PublishedFigure
+    | ThroughputFigure
+)
+
+
+def figure_suffixes(figure: Figure) -> tuple[str, ...]:
+    """The files of a figure; some have their numbers as CSV."""
+    return ("pdf", "png", "csv") if isinstance(figure, ConfusionFigure) else ("pdf", "png")
 
 
 def quoted_by(shown: Model) -> list[str]:

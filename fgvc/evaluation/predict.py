@@ -30,7 +30,9 @@ from fgvc.device import (
 )
 from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
+from fgvc.evaluation.heads import HEADS, PREFIX, columns_of_heads, write_heads
 from fgvc.evaluation.metrics import compute_metrics
+from fgvc.methods.base import Method
 from fgvc.methods.build import build_variant
 from fgvc.methods.checkpoints import backbone_of, load_checkpoint
 from fgvc.provenance.digests import file_sha256
@@ -69,7 +71,8 @@ def predict(
     """One row an image, in list order.
 
     Returns columns sample_id, label, label_logprob (natural log of the label's probability), top_classes
-    and top_probabilities (lists of min(10, K), best first). Probabilities are float32 softmax outputs.
+    and top_probabilities (lists of min(10, K), best first), and for each of `Method.head_logits` its class.
+    Probabilities are float32 softmax outputs.
     """
     model.eval()
     frames: list[dict[str, Any]] = []
@@ -80,7 +83,7 @@ def predict(
             inputs = batch.images.to(device, non_blocking=True)
             if channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            logits, parts = _logits(model, inputs, parts)
+            logits, heads, parts = _logits(model, inputs, parts)
             logprobs = logits.float().log_softmax(dim=1).cpu()
             top = logprobs.topk(min(TOP_CLASSES, logprobs.shape[1]), dim=1)
             own = logprobs.gather(1, batch.targets[:, None])[:, 0]
@@ -92,20 +95,24 @@ def predict(
                         "label_logprob": float(own[row]),
                         "top_classes": top.indices[row].tolist(),
                         "top_probabilities": top.values[row].exp().tolist(),
+                        **{f"{PREFIX}{name}": classes[row] for name, classes in heads.items()},
                     }
                 )
-    return pd.DataFrame(frames, columns=_SCHEMA.names)
+    return pd.DataFrame(frames) if frames else pd.DataFrame([], columns=_SCHEMA.names)
 
 
-def _logits(model: nn.Module, inputs: Tensor, parts: int) -> tuple[Tensor, int]:
-    """Logits [B, K] of a batch, given in ``parts`` or in more where memory does not suffice; and how many.
+def _logits(model: nn.Module, inputs: Tensor, parts: int) -> tuple[Tensor, dict[str, list[int]], int]:
+    """Logits [B, K] of a batch and its class by each head, given in ``parts`` or in more where memory does
+    not suffice; and how many.
 
     An image's prediction does not depend on its batch, but for the last bits. Raises FgvcError where not even
     one image fits.
     """
     while True:
         try:
-            return torch.cat([model(some).logits for some in inputs.chunk(parts)]), parts
+            passes = [_pass(model, some) for some in inputs.chunk(parts)]
+            heads = {name: [c for _, each in passes for c in each[name].tolist()] for name in passes[0][1]}
+            return torch.cat([logits for logits, _ in passes]), heads, parts
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -116,6 +123,13 @@ def _logits(model: nn.Module, inputs: Tensor, parts: int) -> tuple[Tensor, int]:
             )
         parts *= 2
         print(f"out of memory; from here on {-(-len(inputs) // parts)} images a pass", file=sys.stderr)
+
+
+def _pass(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits [B, K], and the class [B] that each of the method's heads predicts."""
+    output = model(images)
+    heads = model.head_logits(output) if isinstance(model, Method) else {}
+    return output.logits, {name: logits.argmax(dim=1) for name, logits in heads.items()}
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, about: dict[str, Any]) -> None:
@@ -171,11 +185,18 @@ def evaluate_directory(
         names = read_class_names(project, dataset)
         metrics = {"status": "ok", **compute_metrics(predictions, len(names), names)}
     write_predictions(directory / PREDICTIONS, predictions, about)
-    metrics = {**about, "predictions_sha256": file_sha256(directory / PREDICTIONS), **metrics}
+    heads = write_heads(directory, columns_of_heads(predictions), about)
+    metrics = {**about, "predictions_sha256": file_sha256(directory / PREDICTIONS), **metrics, **heads}
     write_json(directory / METRICS, metrics)
     store = ResultStore(project.paths.state_dir(directory), record["run_sha256"])
-    store.keep([directory / name for name in EVALUATION_FILES])
+    store.keep([directory / name for name in [*EVALUATION_FILES, *([HEADS] if heads else [])]])
     return metrics
+
+
+def restore_evaluation(store: ResultStore, directory: Path) -> None:
+    """Put a run's evaluation back into ``directory`` where the store has it, with that of its heads."""
+    if store.restore(EVALUATION_FILES, directory):
+        store.restore([HEADS], directory)
 
 
 def drop_foreign_evaluation(directory: Path, run_sha256: str) -> None:
@@ -187,7 +208,7 @@ def drop_foreign_evaluation(directory: Path, run_sha256: str) -> None:
     with contextlib.suppress(OSError, ValueError, KeyError):
         if json.loads(metrics.read_text(encoding="utf-8"))["run_sha256"] == run_sha256:
             return
-    for name in (METRICS, PREDICTIONS):
+    for name in (METRICS, PREDICTIONS, HEADS):
         (directory / name).unlink(missing_ok=True)
 
 

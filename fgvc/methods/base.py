@@ -137,6 +137,18 @@ class Method(nn.Module):
         terms = {"cross_entropy": self.classification_loss(output.logits, targets), **output.losses}
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
+    def head_logits(self, output: MethodOutput) -> dict[str, Tensor]:  # noqa: ARG002
+        """Further predictions [B, K] by name, from what a forward pass returned; none by default.
+
+        Evaluation scores them beside ``logits`` (``heads_top1_pct`` in metrics.json); no table shows them.
+        They are no part of the forward pass, so that a prediction does not pay for them.
+        """
+        return {}
+
+    def heat_map(self, images: Tensor, classes: Tensor) -> Tensor | None:  # noqa: ARG002
+        """How probable one class [B] of each image is at each place, [B, h, w]; None: it cannot say."""
+        return None
+
     def forward_passes(self) -> int:
         """How many times the backbone sees an image-sized input for one prediction."""
         return 1

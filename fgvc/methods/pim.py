@@ -23,6 +23,7 @@ from fgvc.methods.heads import check_choice, token_backbone
 from fgvc.methods.pim_heads import (
     PREDICTIONS,
     Predict,
+    all_predictions,
     class_heat,
     highest_k_upstream,
     sum_of_heads,
@@ -166,13 +167,19 @@ class PIM(Method):
             return sum_of_heads(heads)
         return (top_k if options.predict == "top_k" else highest_k_upstream)(heads, options.heads)
 
+    def head_logits(self, output: MethodOutput) -> dict[str, Tensor]:
+        """``layer1`` … ``layer4``, ``combiner``, ``sum``, ``top_1`` … ``top_4`` and upstream's."""
+        names = [*(f"layer{place}" for place in range(1, LEVELS + 1)), "combiner"]
+        return all_predictions({name: output.aux_logits[name] for name in names})
+
     @torch.no_grad()
     def _heat(self, looks: _Looks, classes: Tensor) -> Tensor:
         return class_heat(looks.logits, self.levels, classes)
 
     def heat_map(self, images: Tensor, classes: Tensor) -> Tensor:
-        """How probable a class is at each place: images [B, 3, S, S], class ids [B] → [B, h·w] in 0…1."""
-        return self._heat(self._look(images), classes)
+        """How probable a class is at each place of the first level's grid (`class_heat`), [B, h, w]."""
+        heat: Tensor = self._heat(self._look(images), classes)
+        return heat.reshape(len(heat), *self.levels[0].grid)
 
     # --- loss -------------------------------------------------------------------------------------
     def loss(self, output: MethodOutput, targets: Tensor) -> dict[str, Tensor]:

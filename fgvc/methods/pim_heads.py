@@ -5,7 +5,7 @@ Source: chou141253/FGVC-PIM at 348edd9, ``eval.py`` and ``heat.py``; written fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log
 from typing import Literal
 
@@ -42,6 +42,24 @@ def highest_k_upstream(heads: Sequence[Tensor], count: int) -> Tensor:
     Its code sorts the heads by their largest probability in ascending order and adds the first k.
     """
     return _ensemble(heads, count, most=False)
+
+
+def all_predictions(heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every prediction that upstream's ``eval.py`` reports: for a look at them, not to choose the best one.
+
+    Args:
+        heads: logits [B, K] by name.
+
+    Returns [B, K] by name: the heads alone, ``sum``, and of fewer than all heads the most confident ones
+    (``top_1`` …) and the least confident ones (``highest_1_upstream`` …).
+    """
+    each = list(heads.values())
+    found = {**heads, "sum": sum_of_heads(each)}
+    for count in range(1, len(each)):
+        found[f"top_{count}"] = top_k(each, count)
+    for count in range(1, len(each)):
+        found[f"highest_{count}_upstream"] = highest_k_upstream(each, count)
+    return found
 
 
 def _ensemble(heads: Sequence[Tensor], count: int, *, most: bool) -> Tensor:

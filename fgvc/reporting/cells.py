@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,7 +172,12 @@ def require_runs(project: Project, cells: CellTable, target: str) -> None:
 
     Metrics that were edited come first: the workflow takes them for made, so that no target mends them.
     """
-    lacking = cells.unfinished
+    require_finished(project, cells.runs, target)
+
+
+def require_finished(project: Project, runs: Sequence[Run], target: str) -> None:
+    """As `require_runs`, of these runs. A diverged one is finished."""
+    lacking = [run for run in runs if run.status in ("failed", "missing")]
     if not lacking:
         return
     contradicted = next((r for r in lacking if r.cure), None)
@@ -185,7 +190,7 @@ def require_runs(project: Project, cells: CellTable, target: str) -> None:
     named = ", ".join(r.name + (" (failed)" if r.status == "failed" else "") for r in lacking[:3])
     rest = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
     raise FgvcError(
-        f"{len(lacking)} of {len(cells.runs)} runs are missing: {named}{rest}",
+        f"{len(lacking)} of {len(runs)} runs are missing: {named}{rest}",
         file=project.paths.shown(project.paths.root / "results" / "runs"),
         cure=f"snakemake --cores all -- {target}\nor add --allow-missing to see what is there",
     )

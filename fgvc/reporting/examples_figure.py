@@ -8,7 +8,6 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -79,27 +78,27 @@ def read_examples(
     names = read_class_names(project, dataset)
     titles = short_titles(headings)
     answered: dict[str, list[Answer]] = {}
-    chosen = pd.DataFrame()
+    true: dict[str, str] = {}
+    total = 0
     for method, run in runs.items():
         if run.status != "ok":
             continue
         columns = ("label", "top_classes", "top_probabilities")
         frame = read_predictions(run.directory(project) / "predictions.parquet", columns)
-        places = [number * len(frame) // config.images for number in range(min(config.images, len(frame)))]
-        chosen, total = frame.iloc[places], len(frame)
-        for row in chosen.itertuples():
-            best = int(row.top_classes[0])
-            answer = Answer(titles[method], names[best], float(row.top_probabilities[0]), best == row.label)
-            answered.setdefault(str(row.sample_id), []).append(answer)
-    if chosen.empty:
+        total = len(frame)
+        shown = min(config.images, total)
+        rows = frame.iloc[[number * total // shown for number in range(shown)]].to_dict("records")
+        for row in rows:
+            best, label = int(row["top_classes"][0]), int(row["label"])
+            answer = Answer(titles[method], names[best], float(row["top_probabilities"][0]), best == label)
+            true[row["sample_id"]] = names[label]
+            answered.setdefault(row["sample_id"], []).append(answer)
+    if not answered:
         raise FgvcError(
             f"no run of the suite '{suite_name}' at image size {config.image_size} has predictions to show",
             cure=f"snakemake --cores all -- {target}",
         )
-    found = tuple(
-        Example(str(row.sample_id), names[int(row.label)], tuple(answered[str(row.sample_id)]))
-        for row in chosen.itertuples()
-    )
+    found = tuple(Example(image, true[image], tuple(answers)) for image, answers in answered.items())
     lacking = tuple(titles[method] for method, run in runs.items() if run.status != "ok")
     unfinished = any(run.status in ("failed", "missing") for run in runs.values())
     return Examples(dataset, seed, found, total, lacking, unfinished)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,14 +14,18 @@ from matplotlib.figure import Figure
 
 from fgvc.config.project import Project
 from fgvc.config.suite import (
+    ConfusionFigure,
     CostFigure,
     CriticalDifferenceFigure,
+    ExamplesFigure,
     LayerFigure,
     PublishedFigure,
     ThroughputFigure,
 )
-from fgvc.provenance.files import atomic_path
+from fgvc.provenance.files import atomic_path, write_text
 from fgvc.reporting.accuracy_table import METRIC_NAMES
+from fgvc.reporting.confusion_counts import counts_csv, read_confusions
+from fgvc.reporting.confusion_figure import draw_confusions
 from fgvc.reporting.cost_axes import (
     FOOTNOTE_WIDTH,
     LEFT,
@@ -31,6 +36,7 @@ from fgvc.reporting.cost_axes import (
 )
 from fgvc.reporting.cost_points import CostPoints, cost_points
 from fgvc.reporting.critical_difference import draw_ranking, read_ranking
+from fgvc.reporting.examples_figure import draw_examples, read_examples
 from fgvc.reporting.layer_figure import draw_layers, layer_panels
 from fgvc.reporting.marks import group_styles
 from fgvc.reporting.published_figure import draw_published, published_points
@@ -45,6 +51,15 @@ FORMATS: dict[str, dict[str, None]] = {
 PNG_DPI = 220
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure; whether it is partial; and its numbers as text by suffix, where it has them."""
+
+    figure: Figure
+    is_partial: bool
+    texts: dict[str, str] = field(default_factory=dict)
+
+
 def write_figure(
     project: Project,
     suite_name: str,
@@ -53,7 +68,7 @@ def write_figure(
     suite_path: str | None = None,
     allow_missing: bool = False,
 ) -> list[Path]:
-    """Write a figure of a suite as ``.pdf`` and ``.png`` and return the files.
+    """Write a figure of a suite as ``.pdf`` and ``.png`` (some: numbers as ``.csv``) and return the files.
 
     Args:
         suite_path: the suite's folder in ``results/``, or None for the default suite's short path.
@@ -61,32 +76,43 @@ def write_figure(
 
     Raises FgvcError when results are missing and ``allow_missing`` is not given.
     """
-    config = project.figure(figure)
     whole = project.paths.figure(suite_path, figure)
-    target = project.paths.shown(whole) + ".pdf"
     with house_style():
-        if isinstance(config, PublishedFigure):
-            drawn, is_partial = _published(project, config, target, allow_missing)
-        elif isinstance(config, CriticalDifferenceFigure):
-            ranking = read_ranking(project, suite_name, config, target, allow_missing=allow_missing)
-            drawn, is_partial = draw_ranking(ranking, config), ranking.is_partial
-        elif isinstance(config, LayerFigure):
-            layers = layer_panels(project, suite_name, config, target, allow_missing=allow_missing)
-            drawn, is_partial = draw_layers(layers, config), layers.is_partial
-        elif isinstance(config, ThroughputFigure):
-            drawn, is_partial = _throughput(project, suite_name, config, target, allow_missing)
-        else:
-            drawn, is_partial = _of_suite(project, suite_name, config, target, allow_missing)
-        partial = whole.with_name(f"{whole.name}.partial")
-        files = [base.with_name(base.name + s) for base in (whole, partial) for s in FORMATS]
-        written = files[len(FORMATS) :] if is_partial else files[: len(FORMATS)]
-        for file, (suffix, metadata) in zip(written, FORMATS.items(), strict=True):
+        drawn = _drawn(project, suite_name, figure, project.paths.shown(whole) + ".pdf", allow_missing)
+        suffixes = (*FORMATS, *drawn.texts)
+        partial = [whole.with_name(f"{whole.name}.partial{suffix}") for suffix in suffixes]
+        final = [whole.with_name(f"{whole.name}{suffix}") for suffix in suffixes]
+        written = partial if drawn.is_partial else final
+        for file, (suffix, metadata) in zip(written, FORMATS.items(), strict=False):
             with atomic_path(file) as temporary:
-                drawn.savefig(temporary, format=suffix[1:], dpi=PNG_DPI, metadata=metadata)
-    if not is_partial:
-        for stale in files[len(FORMATS) :]:
+                drawn.figure.savefig(temporary, format=suffix[1:], dpi=PNG_DPI, metadata=metadata)
+        for file, text in zip(written[len(FORMATS) :], drawn.texts.values(), strict=True):
+            write_text(file, text)
+    if not drawn.is_partial:
+        for stale in partial:
             stale.unlink(missing_ok=True)
     return written
+
+
+def _drawn(project: Project, suite_name: str, figure: str, target: str, allow_missing: bool) -> Drawn:
+    config = project.figure(figure)
+    if isinstance(config, PublishedFigure):
+        return Drawn(*_published(project, config, target, allow_missing))
+    if isinstance(config, CriticalDifferenceFigure):
+        ranking = read_ranking(project, suite_name, config, target, allow_missing=allow_missing)
+        return Drawn(draw_ranking(ranking, config), ranking.is_partial)
+    if isinstance(config, ConfusionFigure):
+        found = read_confusions(project, suite_name, config, target, allow_missing=allow_missing)
+        return Drawn(draw_confusions(project, found, config), found.is_partial, {".csv": counts_csv(found)})
+    if isinstance(config, LayerFigure):
+        layers = layer_panels(project, suite_name, config, target, allow_missing=allow_missing)
+        return Drawn(draw_layers(layers, config), layers.is_partial)
+    if isinstance(config, ExamplesFigure):
+        examples = read_examples(project, suite_name, config, target, allow_missing=allow_missing)
+        return Drawn(draw_examples(project, examples, config), examples.is_partial)
+    if isinstance(config, ThroughputFigure):
+        return Drawn(*_throughput(project, suite_name, config, target, allow_missing))
+    return Drawn(*_of_suite(project, suite_name, config, target, allow_missing))
 
 
 def _of_suite(

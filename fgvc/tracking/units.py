@@ -72,7 +72,9 @@ def _runs(project: Project) -> Iterator[Unit]:
     for kind, top in (("search", "sweeps"), ("run", "runs")):
         for record in sorted((results / top).glob("*/*/*/*/run.json")):
             model, predictions = (record.with_name(n) for n in ("model.safetensors", "predictions.parquet"))
-            large = (model, predictions) if kind == "run" else (predictions,)
+            heads = record.with_name("heads.parquet")  # of methods that have several
+            further = (heads,) if heads.is_file() or pointer_of(heads).is_file() else ()
+            large = (model, predictions, *further) if kind == "run" else (predictions, *further)
             small = tuple(record.with_name(name) for name in ("run.json", "metrics.json", "history.csv"))
             yield Unit(kind, record, large, small)
 
@@ -82,7 +84,7 @@ _SMALL = (
     *("sweeps/*/*/*/lr.json", "stats/*.json", "cost/*/*/*.json", "cka/*/*/*/*.json"),
     *("audit/*.json", "audit/*.md"),
     *(f"{top}tables/*.{suffix}" for top in ("", "*/") for suffix in ("tex", "md", "csv")),
-    *(f"{top}figures/*.{suffix}" for top in ("", "*/") for suffix in ("pdf", "png")),
+    *(f"{top}figures/*.{suffix}" for top in ("", "*/") for suffix in ("pdf", "png", "csv")),
 )
 
 
@@ -165,7 +167,7 @@ def _run_obstacle(project: Project, unit: Unit) -> str | None:
     run, metrics = _read(unit.record), _read(folder / "metrics.json")
     if run.get("run_sha256") != metrics.get("run_sha256"):
         return "its metrics are of another run; evaluate it again"
-    vouching = {"model.safetensors": run, "predictions.parquet": metrics}
+    vouching = {"model.safetensors": run, "predictions.parquet": metrics, "heads.parquet": metrics}
     for path in unit.large:
         if file_sha256(path) != vouching[path.name].get(f"{path.stem}_sha256"):
             return _not_vouched(path, unit.record if vouching[path.name] is run else folder / "metrics.json")

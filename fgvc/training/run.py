@@ -35,7 +35,7 @@ from fgvc.device import (
 )
 from fgvc.device_lease import leased_devices
 from fgvc.errors import FgvcError
-from fgvc.evaluation.predict import EVALUATION_FILES, drop_foreign_evaluation
+from fgvc.evaluation.predict import drop_foreign_evaluation, restore_evaluation
 from fgvc.methods import Method
 from fgvc.methods.build import build_variant
 from fgvc.methods.checkpoints import save_checkpoint
@@ -135,7 +135,7 @@ def _already_there(spec: RunSpec, wanted: list[str], store: ResultStore) -> RunR
                 return RunResult("found", record["status"], record)
     drop_foreign_evaluation(spec.directory, spec.sha256)
     if store.restore(wanted, spec.directory):
-        store.restore(EVALUATION_FILES, spec.directory)  # where it was evaluated, too
+        restore_evaluation(store, spec.directory)  # where it was evaluated, too
         record = json.loads(record_path.read_text(encoding="utf-8"))
         say(
             f"(cached) {spec.label} was trained before with this very recipe; its files are back"

@@ -8,7 +8,7 @@ from fgvc.config.grid import Cell, RateSearch, rate_search
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Project
 from fgvc.errors import FgvcError
-from fgvc.evaluation.predict import EVALUATION_FILES, evaluate_directory
+from fgvc.evaluation.predict import EVALUATION_FILES, evaluate_directory, restore_evaluation
 from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
@@ -34,6 +34,7 @@ def run_candidate(
     directory = spec.directory
     if not all((directory / name).is_file() for name in SEARCH_FILES):
         store.restore(SEARCH_FILES, directory)
+        restore_evaluation(store, directory)
     if all((directory / name).is_file() for name in SEARCH_FILES):
         record = read_json(directory / RECORD)
         metrics = read_json(directory / EVALUATION_FILES[1])

@@ -54,7 +54,7 @@ class JobView:
     @property
     def key(self) -> tuple[str, str]:
         """Its rule and what it is about, spelled as `fgvc.workflow.jobs` does."""
-        return self.rule.removesuffix("_default"), self.about
+        return plain_rule(self.rule), self.about
 
     @property
     def label(self) -> str:
@@ -239,11 +239,16 @@ def _reused(jobs: Iterable[Job], to_run: Mapping[str, int]) -> int:
     return sum(max(0, min(sum(made), len(made) - to_run.get(rule, 0))) for rule, made in done.items())
 
 
+def plain_rule(rule: str) -> str:
+    """A rule without its variants: for the default suite, and for figures that have their numbers as CSV."""
+    return rule.removesuffix("_default").removesuffix("_with_csv")
+
+
 def _merged(counts: Mapping[str, int]) -> dict[str, int]:
     """Jobs by rule; its variant for the default suite counts with it, the final target not at all."""
     merged: dict[str, int] = {}
     for rule, count in counts.items():
         if rule != "all":
-            key = rule.removesuffix("_default")
+            key = plain_rule(rule)
             merged[key] = merged.get(key, 0) + count
     return merged

@@ -6,6 +6,7 @@ digests of the part of ``params/`` that matters, and the stage's version.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,7 +16,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fgvc.config.audit_facts import audit_costs, read_claims, read_statements
-from fgvc.config.grid import Cell, RateSearch, cells, compared, counted, datasets_of, rate_search
+from fgvc.config.grid import (
+    Cell,
+    RateSearch,
+    cells,
+    compared,
+    confused,
+    counted,
+    datasets_of,
+    rate_search,
+)
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.paths import Paths
 from fgvc.config.project import Project
@@ -23,6 +33,7 @@ from fgvc.config.stages import version
 from fgvc.config.suite import (
     AccuracyTable,
     ComparisonsTable,
+    ConfusionFigure,
     CostTable,
     CriticalDifferenceFigure,
     DatasetsTable,
@@ -34,14 +45,15 @@ from fgvc.config.suite import (
     ThroughputFigure,
     TrainableTable,
     VersusTable,
+    figure_suffixes,
     is_of_every_suite,
     quoted_by,
 )
+from fgvc.errors import FgvcError
 from fgvc.provenance.digests import value_sha256
 from fgvc.workflow.jobs import suite_jobs
 
 TABLE_SUFFIXES = ("tex", "md", "csv")
-FIGURE_SUFFIXES = ("pdf", "png")
 
 
 def has_gpu() -> bool:
@@ -142,11 +154,14 @@ class Rules:
 
     def metrics_of(self, suite: str | None, size: int, datasets: list[str] | None = None) -> list[str]:
         """Metrics of every run of a suite at one size, on all of its datasets or some."""
-        name = self.suite(suite)
+        return self.metrics_of_cells(suite, cells(self.project, self.suite(suite), [size], datasets))
+
+    def metrics_of_cells(self, suite: str | None, wanted: list[Cell]) -> list[str]:
+        """Metrics of every run of some cells of a suite."""
         return [
             str(self.paths.run_dir(c.dataset, c.method, c.size, seed) / "metrics.json")
-            for c in cells(self.project, name, [size], datasets)
-            for seed in self.project.suite(name).seeds
+            for c in wanted
+            for seed in self.project.suite(self.suite(suite)).seeds
         ]
 
     def stats_of(self, suite: str | None, table: SizeTable) -> list[str]:
@@ -202,9 +217,21 @@ class Rules:
             return self.layers_of(suite, figure)
         if isinstance(figure, CriticalDifferenceFigure):
             return self.metrics_of(suite, figure.image_size)
+        if isinstance(figure, ConfusionFigure):
+            return self.metrics_of_cells(suite, confused(self.project, self.suite(suite), figure))
         if isinstance(figure, ThroughputFigure):
             return self.metrics_of(suite, figure.image_size) + self.throughputs_of(suite, figure)
         return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
+
+    @cached_property
+    def figures_with_csv(self) -> str:
+        """Pattern of the figures that have their numbers as CSV; it matches nothing where there are none."""
+        found = []
+        for name in self.project.names("figure"):
+            with contextlib.suppress(FgvcError):  # a mistake in it is told when the figure is asked for
+                if "csv" in figure_suffixes(self.project.figure(name)):
+                    found.append(name)
+        return "|".join(found) or r"\b\B"
 
     def published_costs(self, shown: PublishedTable | PublishedFigure) -> list[str]:
         """Cost records of the methods of a published table that are here; nothing of it is trained."""
@@ -294,7 +321,11 @@ class Rules:
         """Every table and figure of a suite (None: the default suite, under its short path)."""
         listed = self.project.suite(self.suite(suite))
         tables = [f"{self.paths.table(suite, t)}.{s}" for t in listed.tables for s in TABLE_SUFFIXES]
-        figures = [f"{self.paths.figure(suite, f)}.{s}" for f in listed.figures for s in FIGURE_SUFFIXES]
+        figures = [
+            f"{self.paths.figure(suite, name)}.{suffix}"
+            for name in listed.figures
+            for suffix in figure_suffixes(self.project.figure(name))
+        ]
         return tables + figures
 
 

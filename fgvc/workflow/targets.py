@@ -12,9 +12,9 @@ from typing import Literal
 from fgvc.config.conditions import PATTERN as CONDITIONS
 from fgvc.config.paths import rate_text
 from fgvc.config.project import Project
-from fgvc.config.suite import is_of_every_suite
+from fgvc.config.suite import figure_suffixes, is_of_every_suite
 from fgvc.errors import FgvcError, UnknownNameError, available, nearest
-from fgvc.workflow.rules import FIGURE_SUFFIXES, TABLE_SUFFIXES, Rules
+from fgvc.workflow.rules import TABLE_SUFFIXES, Rules
 
 #: Folders below results/ that are not suites.
 RESERVED = ("runs", "sweeps", "splits", "stats", "cost", "throughput", "cka", "tables", "figures", "audit")
@@ -238,10 +238,10 @@ def _audited_suite(project: Project, name: str) -> None:
 
 def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ...]) -> None:
     kind = _kind_in(parts[0])
-    suffixes = TABLE_SUFFIXES if kind == "table" else FIGURE_SUFFIXES
+    suffix = "tex" if kind == "table" else "pdf"
     if len(parts) != 2:
         listed = project.suite(suite_name or project.settings.default_suite).listed(kind)
-        cure = f"name a file in it, such as {parts[0]}/{listed[0]}.{suffixes[0]}" if listed else None
+        cure = f"name a file in it, such as {parts[0]}/{listed[0]}.{suffix}" if listed else None
         raise FgvcError(f"{parts[0]}/ is a folder of {parts[0]}", cure=cure)
     file = PurePosixPath(parts[1])
     project.file(kind, file.stem)
@@ -251,7 +251,7 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
         _at_short_path(project, suite_name, file.stem)
     elif file.stem not in listed:
         others = project.suites_with(kind, file.stem)
-        elsewhere = [f"results/{s}/{parts[0]}/{file.stem}.{suffixes[0]}" for s in others]
+        elsewhere = [f"results/{s}/{parts[0]}/{file.stem}.{suffix}" for s in others]
         raise FgvcError(
             f"the suite '{name}' has no {kind} '{file.stem}'",
             file=project.paths.shown(project.file("suite", name)),
@@ -260,6 +260,7 @@ def _check_report(project: Project, suite_name: str | None, parts: tuple[str, ..
             if elsewhere
             else available(kind, list(listed)) + "; or add it to the suite",
         )
+    suffixes = TABLE_SUFFIXES if kind == "table" else figure_suffixes(project.figure(file.stem))
     _one_of(file.name, [f"{file.stem}.{suffix}" for suffix in suffixes])
 
 

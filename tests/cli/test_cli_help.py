@@ -69,8 +69,9 @@ def test_every_verb_knows_its_help_outside_a_project(tmp_path: Path) -> None:
 #: What must have run before an example does.
 FIRST = {"evaluate": ["train"], "explain cka": ["train"]}
 #: Verbs whose examples need more than this project: fonts that few machines have (tests/pretraining runs it
-#: on pretended ones), and a repository of git and DVC (tests/docs and tests/workflow make one).
-ELSEWHERE = ("pretrain", "track")
+#: on pretended ones), a repository of git and DVC (tests/docs and tests/workflow make one), and a run of a
+#: method that classifies every place (test_cli_own_pim.py).
+ELSEWHERE = ("pretrain", "track", "explain heatmap")
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if v.name not in ELSEWHERE], ids=lambda v: v.name)

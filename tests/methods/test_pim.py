@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from fgvc import create_model
 from fgvc.backbones.levels import LevelBackbone, swin_macs
-from fgvc.checkpoints import from_upstream
 from fgvc.cost.dispatch import count_dispatch
 from fgvc.errors import FgvcError
-from fgvc.methods import ModelSpec
-from fgvc.methods.pim import PIM, PIMOptions
+from fgvc.methods.pim import PIM
 from fgvc.methods.pim_heads import class_heat, highest_k_upstream, sum_of_heads, top_k
 from fgvc.methods.pim_parts import FeaturePyramid, most_confident, not_selected_penalty
 
@@ -35,16 +33,6 @@ def pim(backbone: str = "vit_pico_patch16_224", size: int = 64, **options: Any) 
     options = {"fpn_size": 32, "num_selects": [12, 10, 8, 6]} | options
     model = create_model("pim", backbone=backbone, num_classes=CLASSES, image_size=size, **options)
     assert isinstance(model, PIM)
-    return model.eval()
-
-
-def small_swin(size: int = 128) -> PIM:
-    torch.manual_seed(0)
-    spec = ModelSpec(SWIN_L, CLASSES, size, shape=SMALL_SWIN)
-    model = PIM(spec, PIMOptions(fpn_size=16, num_selects=(24, 20, 10, 6)))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
     return model.eval()
 
 
@@ -106,58 +94,6 @@ def test_swins_levels_are_read_behind_the_merging_of_patches() -> None:
     for level, reference in zip(levels, expected, strict=True):
         torch.testing.assert_close(level, reference.flatten(1, 2), rtol=0, atol=0)
     assert [level.shape[2] for level in levels] == [32, 64, 128, 128]
-
-
-def test_a_swin_checkpoint_with_merging_at_the_end_of_a_stage_predicts_the_same() -> None:
-    """As timm 0.4.12 named it: down-sampling of stage s, tables of windows, and a norm and head of no use."""
-    model = small_swin()
-    state = upstream_names(model)
-    for stage in range(3):
-        assert f"backbone.layers.{stage}.downsample.reduction.weight" in state
-    state["backbone.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16)
-    state["backbone.layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
-    state |= {"backbone.norm.weight": torch.ones(128), "backbone.head.weight": torch.ones(3, 128)}
-    config = {"data_size": 128, "num_selects": {f"layer{i + 1}": n for i, n in enumerate(model.counts)}}
-    loaded = from_upstream("pim", state, config)
-    with torch.inference_mode():
-        torch.testing.assert_close(loaded(pictures(128)).logits, model(pictures(128)).logits)
-    with pytest.raises(FgvcError, match="num_selects are 128 locations, the combiner reads 60"):
-        from_upstream("pim", state, {"data_size": 128})
-
-
-def upstream_names(model: PIM) -> dict[str, Tensor]:
-    """Tensors of a Swin PIM as upstream's code names and shapes them."""
-    parts = {"hidden": "0", "norm": "1", "out": "3"}
-    combiner = {
-        "pool": "param_pool0",
-        "convolution": "conv1",
-        "query": "conv_q1",
-        "key": "conv_k1",
-        "readout": "param_pool1",
-        "norm": "batch_norm1",
-        "adjacency": "adj1",
-        "alpha": "alpha1",
-    }
-    state = {}
-    for name, tensor in model.state_dict().items():
-        first, *rest = name.split(".")
-        if first == "backbone":
-            if rest[1] == "layers" and rest[3] == "downsample":
-                rest[2] = str(int(rest[2]) - 1)
-            theirs = ".".join(["backbone", *rest[1:]])
-        elif first == "pyramid":
-            kind, place = ("Proj", 1) if rest[0] == "projections" else ("Up", 2)
-            theirs = ".".join([f"fpn.{kind}_layer{int(rest[1]) + place}", *rest[2:]])
-        elif first == "classifiers":
-            theirs = f"fpn_classifier_layer{int(rest[0]) + 1}.{parts[rest[1]]}.{rest[2]}"
-            tensor = tensor.unsqueeze(-1) if tensor.ndim == 2 else tensor
-        else:
-            theirs = ".".join(["combiner", combiner.get(rest[0], rest[0]), *rest[1:]])
-            if rest[0] in ("convolution", "query", "key") and tensor.ndim == 2:
-                tensor = tensor.unsqueeze(-1)
-            tensor = tensor.squeeze(-1) if rest == ["pool", "weight"] else tensor
-        state[theirs] = tensor
-    return state
 
 
 @pytest.mark.parametrize("size", [128, 96, 144])
@@ -267,6 +203,30 @@ def test_the_loss_has_the_published_weights_and_the_fourth_term_when_asked() -> 
     assert set(pim().loss(pim()(images), targets)) == {"combiner", "levels", "not_selected", "total"}
 
 
+def test_every_prediction_of_upstreams_evaluation_has_its_name_and_none_costs_a_pass() -> None:
+    model, images = pim(), pictures(64)
+    with torch.inference_mode():
+        output = model(images)
+        found = model.head_logits(output)
+    layers = [f"layer{place}" for place in range(1, 5)]
+    ensembles = [
+        f"{kind}_{n}{end}" for kind, end in (("top", ""), ("highest", "_upstream")) for n in range(1, 5)
+    ]
+    assert list(found) == [*layers, "combiner", "sum", *ensembles]
+    heads = [output.aux_logits[name] for name in (*layers, "combiner")]
+    torch.testing.assert_close(found["sum"], output.logits)
+    for name, alone in zip((*layers, "combiner"), heads, strict=True):
+        assert found[name].equal(alone)
+    # Of each image, the head with the largest and the one with the smallest of all largest probabilities.
+    peaks = torch.stack([head.softmax(dim=1).amax(dim=1) for head in heads])
+    for image in range(2):
+        most, least = heads[peaks[:, image].argmax()], heads[peaks[:, image].argmin()]
+        assert found["top_1"][image].argmax() == most[image].argmax()
+        assert found["highest_1_upstream"][image].argmax() == least[image].argmax()
+    torch.testing.assert_close(found["top_3"], top_k(heads, 3))
+    torch.testing.assert_close(found["highest_2_upstream"], highest_k_upstream(heads, 2))
+
+
 # --- heat map -------------------------------------------------------------------------------------
 
 
@@ -279,7 +239,8 @@ def test_the_heat_map_depends_on_the_class(backbone: str) -> None:
         output = model(images)
         maps = [model.heat_map(images, torch.full((2,), c)) for c in range(CLASSES)]
         predicted = model.heat_map(images, output.logits.argmax(dim=1))
-    torch.testing.assert_close(output.masks["heat"], predicted)
+    torch.testing.assert_close(output.masks["heat"], predicted.flatten(1))
+    assert maps[0].shape == (2, *model.levels[0].grid)
     assert output.grid == model.levels[0].grid
     torch.testing.assert_close(torch.stack(maps).sum(dim=0), torch.ones_like(maps[0]))
     assert all((maps[0] - other).abs().max() > 1e-3 for other in maps[1:])
