@@ -52,11 +52,11 @@ STAGES: dict[str, Stage] = {
         1, ("data/audit.py", "data/decoding.py", "data/near_duplicates.py", "reporting/data_audit.py")
     ),
     "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
-    "train": Stage(2, ("training", "data/class_batches.py", *_PICTURES, "provenance/digests.py", *_MODEL)),
+    "train": Stage(3, ("training", "data/class_batches.py", *_PICTURES, "provenance/digests.py", *_MODEL)),
     "evaluate": Stage(
         2, ("evaluation/heads.py", "evaluation/metrics.py", "evaluation/predict.py", *_PICTURES, *_MODEL)
     ),
-    "cost": Stage(3, ("cost", *_MODEL)),
+    "cost": Stage(4, ("cost", *_MODEL)),
     "explain": Stage(1, ("explain", "evaluation/predict.py", *_PICTURES, *_MODEL)),
     "table": Stage(
         3,

@@ -168,6 +168,13 @@ def test_variants_are_of_the_size_and_method_that_the_column_names() -> None:
         ("adapter_vit_b16", "Adapter (ADPT)"),
         ("ila_p_vit_b16", "ILA+"),
         ("ila_pp_vit_b16", "ILA++"),
+        # The README's rows, and its Table 2, whose configuration it does not state.
+        ("ielt_vit_b16", "IELT (SGD 2e-2, CE)"),
+        ("sc4001_vit_b16", "IELT + triplet + multi-scale gaussian (SGD 2e-2)"),
+        ("sc4001_dinov2_b", "IELT + triplet + multi-scale gaussian (AdamW 1e-5)"),
+        ("sc4001_dinov2_s", "IELT + triplet + multi-scale gaussian (AdamW 1e-5)"),
+        ("sc4001_dinov2_b", "SC4001 (IELT+DINOv2, unspecified config)"),
+        ("pim_swin", "PIM"),
     }
 
 

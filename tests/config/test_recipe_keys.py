@@ -62,6 +62,7 @@ OTHERWISE: dict[str, Any] = {
     "saturation_jitter": 0.4,
     "blur_probability": 0.1,
     "sharpen_probability": 0.1,
+    "frozen_features": "once",
 }
 
 
