@@ -52,7 +52,7 @@ def run() -> Iterator[Ratio]:
             yield from _plain(size, batch, stride, fused)
     for title, method, options in METHODS:
         for size, batch in SHAPES:
-            yield from _both(title, method, options, size, batch)
+            yield from against_plain_vit(title, method, options, size, batch)
 
 
 def _plain(size: int, batch: int, stride: int, fused: bool) -> Iterator[Ratio]:
@@ -74,7 +74,10 @@ def _plain(size: int, batch: int, stride: int, fused: bool) -> Iterator[Ratio]:
     )
 
 
-def _both(title: str, method: str, options: dict[str, Any], size: int, batch: int) -> Iterator[Ratio]:
+def against_plain_vit(
+    title: str, method: str, options: dict[str, Any], size: int, batch: int
+) -> Iterator[Ratio]:
+    """Inference and a training step of a method on `BACKBONE`, beside those of timm's ViT."""
     torch.manual_seed(0)
     images, targets = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
     shape: dict[str, Any] = {"backbone": BACKBONE, "num_classes": CLASSES, "image_size": size}

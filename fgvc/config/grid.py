@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fgvc.config.project import Project
-from fgvc.config.suite import AccuracyTable, ConfusionFigure, CostTable, LayerFigure
+from fgvc.config.suite import AccuracyTable, ConfusionFigure, CostTable, ExamplesFigure, LayerFigure
 from fgvc.errors import FgvcError, available
 
 
@@ -75,6 +75,29 @@ def counted(project: Project, suite_name: str, table: CostTable) -> list[tuple[s
     return [(method, size, classes) for size in suite.image_sizes for method in suite.methods]
 
 
+def require_size(project: Project, suite_name: str, size: int) -> None:
+    """Raise FgvcError where a suite has no runs at an image size."""
+    sizes = project.suite(suite_name).image_sizes
+    if size not in sizes:
+        raise FgvcError(
+            f"the suite '{suite_name}' has no runs at image size {size}",
+            file=project.paths.shown(project.file("suite", suite_name)),
+            key="image_sizes",
+            cure="its sizes: " + ", ".join(map(str, sizes)),
+        )
+
+
+def exemplary(project: Project, suite_name: str, figure: ExamplesFigure) -> tuple[list[Cell], int]:
+    """The cells and the seed of the runs whose predictions a figure of examples shows.
+
+    Raises FgvcError where the suite has no runs of its size.
+    """
+    suite = project.suite(suite_name)
+    require_size(project, suite_name, figure.image_size)
+    cells_ = [Cell(suite.datasets[0], method, figure.image_size) for method in suite.methods]
+    return cells_, suite.seeds[0]
+
+
 def compared(project: Project, suite_name: str, figure: LayerFigure) -> list[tuple[str, str, int, int]]:
     """Dataset, variant, size and seed of the runs whose layers a figure shows, in the order of its panels.
 
@@ -88,9 +111,7 @@ def compared(project: Project, suite_name: str, figure: LayerFigure) -> list[tup
         file = project.paths.shown(project.file("suite", suite_name))
         return FgvcError(f"the suite '{suite_name}' {problem}", file=file, key=key, cure=cure)
 
-    if size not in suite.image_sizes:
-        sizes = ", ".join(map(str, suite.image_sizes))
-        raise refusal(f"has no runs at image size {size}", "image_sizes", f"its sizes: {sizes}")
+    require_size(project, suite_name, size)
     foreign = [m for m in shown if m not in suite.methods]
     if foreign:
         cure = f"list it there, or name others in the figure '{figure.title}'"
@@ -121,13 +142,7 @@ def confused(project: Project, suite_name: str, figure: ConfusionFigure) -> list
                     key=f"{key}s",
                     cure=available(key, has),
                 )
-    if figure.image_size not in suite.image_sizes:
-        raise FgvcError(
-            f"the suite '{suite_name}' has no runs at image size {figure.image_size}",
-            file=project.paths.shown(project.file("suite", suite_name)),
-            key="image_sizes",
-            cure="its sizes: " + ", ".join(map(str, suite.image_sizes)),
-        )
+    require_size(project, suite_name, figure.image_size)
     return [Cell(d, m, figure.image_size) for d in shown["dataset"] for m in shown["method"]]
 
 

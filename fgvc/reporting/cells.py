@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fgvc.config.grid import Cell, datasets_of
+from fgvc.config.grid import Cell, datasets_of, require_size
 from fgvc.config.project import Project
 from fgvc.config.suite import AccuracyTable
 from fgvc.errors import FgvcError
@@ -131,13 +131,7 @@ def gather(
     ``datasets``: those of the suite that are gathered; None for all.
     """
     suite = project.suite(suite_name)
-    if size not in suite.image_sizes:
-        raise FgvcError(
-            f"the suite '{suite_name}' has no runs at image size {size}",
-            file=project.paths.shown(project.file("suite", suite_name)),
-            key="image_sizes",
-            cure="its sizes: " + ", ".join(map(str, suite.image_sizes)),
-        )
+    require_size(project, suite_name, size)
     shown = suite.datasets if datasets is None else datasets
     runs = [
         read_run(project, Cell(d, m, size), seed)

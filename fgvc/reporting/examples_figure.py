@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fgvc.config.grid import Cell
+from fgvc.config.grid import exemplary
 from fgvc.config.project import Project
 from fgvc.config.suite import ExamplesFigure
 from fgvc.data.decoding import decode
@@ -69,10 +69,10 @@ def read_examples(
     Raises FgvcError naming missing runs and the command that makes ``target``, unless ``allow_missing``; and
     where no run has predictions.
     """
-    suite = project.suite(suite_name)
-    dataset, seed = suite.datasets[0], suite.seeds[0]
-    headings = method_headings(project, suite.methods)
-    runs = {h.key: read_run(project, Cell(dataset, h.key, config.image_size), seed) for h in headings}
+    cells, seed = exemplary(project, suite_name, config)
+    dataset, by_method = cells[0].dataset, {cell.method: cell for cell in cells}
+    headings = method_headings(project, by_method)
+    runs = {h.key: read_run(project, by_method[h.key], seed) for h in headings}
     if not allow_missing:
         require_finished(project, list(runs.values()), target)
     names = read_class_names(project, dataset)

@@ -24,6 +24,7 @@ from fgvc.config.grid import (
     confused,
     counted,
     datasets_of,
+    exemplary,
     rate_search,
 )
 from fgvc.config.identity import recipe_sha256
@@ -37,6 +38,7 @@ from fgvc.config.suite import (
     CostTable,
     CriticalDifferenceFigure,
     DatasetsTable,
+    ExamplesFigure,
     LayerFigure,
     PublishedFigure,
     PublishedTable,
@@ -156,12 +158,14 @@ class Rules:
         """Metrics of every run of a suite at one size, on all of its datasets or some."""
         return self.metrics_of_cells(suite, cells(self.project, self.suite(suite), [size], datasets))
 
-    def metrics_of_cells(self, suite: str | None, wanted: list[Cell]) -> list[str]:
-        """Metrics of every run of some cells of a suite."""
+    def metrics_of_cells(
+        self, suite: str | None, wanted: list[Cell], seeds: list[int] | None = None
+    ) -> list[str]:
+        """Metrics of the runs of some cells of a suite, of all its seeds or some."""
         return [
             str(self.paths.run_dir(c.dataset, c.method, c.size, seed) / "metrics.json")
             for c in wanted
-            for seed in self.project.suite(self.suite(suite)).seeds
+            for seed in seeds or self.project.suite(self.suite(suite)).seeds
         ]
 
     def stats_of(self, suite: str | None, table: SizeTable) -> list[str]:
@@ -219,6 +223,9 @@ class Rules:
             return self.metrics_of(suite, figure.image_size)
         if isinstance(figure, ConfusionFigure):
             return self.metrics_of_cells(suite, confused(self.project, self.suite(suite), figure))
+        if isinstance(figure, ExamplesFigure):
+            shown, seed = exemplary(self.project, self.suite(suite), figure)
+            return self.metrics_of_cells(suite, shown, [seed])
         if isinstance(figure, ThroughputFigure):
             return self.metrics_of(suite, figure.image_size) + self.throughputs_of(suite, figure)
         return self.metrics_of(suite, figure.image_size) + self.costs_of(suite, figure.image_size)
