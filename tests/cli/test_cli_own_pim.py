@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,15 @@ def test_the_single_heads_stand_beside_the_headline_and_their_accuracies_follow(
     headline = [top[0] for top in predictions["top_classes"]]
     assert heads["sum"].tolist() == headline and told["sum"] == metrics["top1_pct"]
     assert heads["sample_id"].tolist() == predictions["sample_id"].tolist()
+
+
+def test_a_run_that_comes_back_from_the_store_brings_its_heads(trained: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(trained, tmp_path / "copy", symlinks=True)
+    before = {file.name: file.read_bytes() for file in (root / RUN).iterdir()}
+    assert "heads.parquet" in before
+    shutil.rmtree(root / RUN)
+    fgvc(root, "train", "mine", "pim_tiny", "--size", str(SIZE), "--seed", "1", "--lr", "0.003").check()
+    assert {file.name: file.read_bytes() for file in (root / RUN).iterdir()} == before
 
 
 def test_the_verb_draws_a_map_that_depends_on_the_class(trained: Path) -> None:

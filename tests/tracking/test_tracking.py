@@ -14,7 +14,7 @@ import yaml
 from fgvc.config.grid import Cell
 from fgvc.config.project import Project
 from fgvc.provenance.digests import file_sha256
-from fgvc.provenance.files import write_json
+from fgvc.provenance.files import read_json, write_json
 from fgvc.provenance.locks import exclusive_lock
 from fgvc.reporting.runs import Run
 from fgvc.tracking import job_records
@@ -64,7 +64,7 @@ def test_git_takes_the_small_files_and_pointers_and_leaves_the_large_ones() -> N
     run = "results/runs/cub/vit_b16/448/seed10"
     lists = [f"results/splits/cub/{name}" for name in SPLIT_LISTS]
     large = ["data/cub/a/b.jpg", "data/cub.csv", "data/weights/vit_b16.safetensors", *lists]
-    large += [f"{run}/model.safetensors", f"{run}/predictions.parquet"]
+    large += [f"{run}/{name}" for name in ("model.safetensors", "predictions.parquet", "heads.parquet")]
     small = ["data/cub.json", "data/weights/vit_b16.json", "results/splits/cub/split.json"]
     small += [f"{run}/{name}" for name in ("run.json", "metrics.json", "history.csv")]
     small += [
@@ -104,6 +104,21 @@ def run(tmp_path: Path) -> tuple[Project, Unit]:
 def test_a_finished_run_is_tracked(run: tuple[Project, Unit]) -> None:
     assert obstacle(*run) is None
     assert [path.name for path in run[1].large] == ["model.safetensors", "predictions.parquet"]
+
+
+def test_the_heads_of_a_run_are_tracked_where_it_has_some(run: tuple[Project, Unit]) -> None:
+    project, folder = run[0], run[1].record.parent
+    heads = folder / "heads.parquet"
+    heads.write_text("heads")
+    metrics = read_json(folder / "metrics.json")
+    write_json(folder / "metrics.json", {**metrics, "heads_sha256": file_sha256(heads)})
+    (unit,) = all_units(project)
+    assert heads in unit.large and obstacle(project, unit) is None
+    heads.write_text("others")
+    assert "heads.parquet is not the one that metrics.json vouches for" in str(obstacle(project, unit))
+    heads.rename(folder / "heads.parquet.dvc")
+    (unit,) = all_units(project)
+    assert "dvc pull brings it" in str(obstacle(project, unit)), "in a clone, its pointer is there alone"
 
 
 def test_a_run_that_is_being_trained_is_left_alone(run: tuple[Project, Unit]) -> None:
