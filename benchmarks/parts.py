@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmarks.harness import Ratio, paired
-from benchmarks.models import CLASSES, inference, training_step
+from benchmarks.harness import Ratio
+from benchmarks.models import CLASSES, beside
 from benchmarks.token_methods import SHAPES, against_plain_vit
 from fgvc import create_model
 from fgvc.backbones.timm_models import timm
@@ -38,23 +38,10 @@ def run() -> Iterator[Ratio]:
 
 def _covariance(size: int, batch: int) -> Iterator[Ratio]:
     torch.manual_seed(0)
-    images, targets = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
+    images = torch.randn(batch, 3, size, size)
     shape: dict[str, Any] = {"backbone": CNN, "num_classes": CLASSES, "image_size": size}
     ours, plain = create_model("isqrtcov", **shape), create_model("cnn", **shape)
     theirs: nn.Module = timm.create_model(CNN, num_classes=CLASSES)
     ratio = (ours.closed_form_macs() or 0) / (plain.closed_form_macs() or 1)
     name = f"isqrtcov on {CNN}, {size} px, batch {batch} (necessary {ratio:.2f})"
-
-    def our_loss(model: nn.Module, x: Tensor) -> Tensor:
-        terms: dict[str, Tensor] = model.loss(model(x), targets)  # type: ignore[operator]
-        return terms["total"]
-
-    def their_loss(model: nn.Module, x: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model(x), targets)
-
-    yield paired(f"{name}: inference", inference(ours, images), inference(theirs, images))
-    yield paired(
-        f"{name}: training step",
-        training_step(ours, images, our_loss),
-        training_step(theirs, images, their_loss),
-    )
+    yield from beside(name, ours, theirs, images)

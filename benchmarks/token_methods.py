@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import Ratio, paired
-from benchmarks.models import CLASSES, inference, training_step
+from benchmarks.models import CLASSES, beside, inference, training_step
 from fgvc import create_model
 from fgvc.backbones.closed_form import encoder_macs
 from fgvc.backbones.timm_models import timm
@@ -79,23 +79,10 @@ def against_plain_vit(
 ) -> Iterator[Ratio]:
     """Inference and a training step of a method on `BACKBONE`, beside those of timm's ViT."""
     torch.manual_seed(0)
-    images, targets = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
+    images = torch.randn(batch, 3, size, size)
     shape: dict[str, Any] = {"backbone": BACKBONE, "num_classes": CLASSES, "image_size": size}
     ours, plain = create_model(method, **shape, **options), create_model("vit", **shape)
     theirs: nn.Module = timm.create_model(BACKBONE, num_classes=CLASSES, img_size=size)
     ratio = (ours.closed_form_macs() or 0) / (plain.closed_form_macs() or 1)
     name = f"{title}, {size} px, batch {batch} (necessary {ratio:.2f})"
-
-    def our_loss(model: nn.Module, x: Tensor) -> Tensor:
-        terms: dict[str, Tensor] = model.loss(model(x), targets)  # type: ignore[operator]
-        return terms["total"]
-
-    def their_loss(model: nn.Module, x: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model(x), targets)
-
-    yield paired(f"{name}: inference", inference(ours, images), inference(theirs, images))
-    yield paired(
-        f"{name}: training step",
-        training_step(ours, images, our_loss),
-        training_step(theirs, images, their_loss),
-    )
+    yield from beside(name, ours, theirs, images)
