@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import cal, glsim, memory, models, petl, selection, simtrans, token_methods, training
+from benchmarks import cal, glsim, memory, models, parts, petl, selection, simtrans, token_methods, training
 from benchmarks.harness import Measurement
 from fgvc.errors import FgvcError, UnknownNameError
 from fgvc.provenance.machine import code_identity, host, package_versions
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "simtrans": simtrans.run,
     "training": training.run,
     "token_methods": token_methods.run,
+    "parts": parts.run,
     "petl": petl.run,
     "selection": selection.run,
     "memory": memory.run,
