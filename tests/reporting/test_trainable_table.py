@@ -138,9 +138,16 @@ def test_an_image_size_must_be_said(tasks: BenchT) -> None:
 
 #: What a task trains besides its head, and the head's parameters a class: by hand, of width 768.
 CLS = 768
+BLOCK = 12 * 768**2 + 13 * 768
 BY_HAND = {
     "vit_b16": (CLS, 769),
     "ifa": (CLS + 12 + 1 + 2 * 768, 769),  # weights and bias over twelve layers, a layer norm
+    "mpnc": (768 * 64 + 2 * 64, 64 * 65 // 2 + 1),  # down to 64 channels without bias, a batch norm; no CLS
+    "transfg": (CLS + BLOCK, 769),
+    "ffvt": (CLS + BLOCK, 769),
+    "cal": (32 * 768 + 2 * 32, 32 * 768),  # 32 maps, without CLS; the classifier has no bias
+    "rams_trans": (2 * CLS, 769),
+    "glsim": (2 * CLS + BLOCK + 2 * 768, 769),  # a block and a norm that fuse, a CLS token for each pass
     "vpt_shallow": (CLS + 100 * 768, 769),
     "vpt_deep": (CLS + 12 * 100 * 768, 769),
     "vqt": (CLS + 12 * 5 * 768, (1 + 12 * 5) * 768 + 1),
