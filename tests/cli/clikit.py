@@ -178,7 +178,8 @@ def make_small(root: Path) -> Path:
     )
     change(root, "recipes/quick", epochs=1, threads=1)
     change(root, "methods/vit_pico", recipe={"base": "quick", "batch_size": 16})
-    for name, rates in (("quick", [0.003, 0.001]), ("quick_sota", [0.003, 0.001]), ("grocery", [0.003])):
+    of_suite = {key: [0.003, 0.001] for key in ("quick", "quick_sota", "quick_parts", "quick_petl")}
+    for name, rates in (of_suite | {"grocery": [0.003]}).items():
         change(root, f"suites/{name}", methods=["vit_pico"], seeds=[SEED], learning_rates=rates)
         change(root, f"suites/{name}", tables=["sota_224", "hw_stats"], figures=["acc_vs_flops_224"])
     for part, count in (("train", 4), ("val", 2), ("test", 2)):

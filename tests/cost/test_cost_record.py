@@ -47,7 +47,7 @@ def test_buffers_are_state_but_no_parameters(project: Project) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [224, 448])
+@pytest.mark.parametrize("size", [224, pytest.param(448, marks=pytest.mark.exhaustive)])
 def test_every_variant_agrees_without_weights_or_data(project: Project, size: int) -> None:
     """Both sizes together in less than five minutes on two cores: 600 seconds of them."""
     start = time.process_time()

@@ -109,6 +109,7 @@ def test_many_comparisons_are_corrected_for() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_equal_methods_rarely_win() -> None:
     """Three seeds each of two methods that are equally good: the share of winners stays below 5 %."""
     rng, wins = np.random.default_rng(0), 0

@@ -26,7 +26,8 @@ from fgvc.explain.layer_similarity import (
     minibatches,
     write_layer_similarity,
 )
-from fgvc.methods.build import build_variant, load_checkpoint
+from fgvc.methods.build import build_variant
+from fgvc.methods.checkpoints import load_checkpoint
 
 SIZE = 64
 Trained = Callable[..., Path]

@@ -222,7 +222,7 @@ def test_f15_weights_that_changed_under_the_same_name(project: Project) -> None:
     others make another run: neither state nor results of the former stand for it."""
     weights = "tf_efficientnet_lite0.in1k"
     shipped = trainfaults.REPOSITORY / f"params/weights/{weights}.yaml"
-    (project.root / "params/weights").mkdir()
+    (project.root / "params/weights").mkdir(exist_ok=True)
     (project.root / f"params/weights/{weights}.yaml").write_text(shipped.read_text())
     lite = variant(method="cnn", backbone="tf_efficientnet_lite0", dropout=0.0)
     write_yaml(project.root / "params/methods/lite.yaml", {**lite, "weights": weights})
