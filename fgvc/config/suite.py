@@ -271,7 +271,7 @@ class ExamplesFigure(Model):
     title: str
     caption: str
     image_size: ImageSize
-    images: int = Field(18, ge=1, le=60, description="how many, at equal distances in the test list")
+    images: int = Field(15, ge=1, le=60, description="how many, at equal distances in the test list")
 
 
 class LayerFigure(Model):

@@ -19,6 +19,7 @@ from fgvc.config.suite import ConfusionFigure
 from fgvc.reporting.confusion_counts import Confusion, Confusions
 from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, RIGHT, WIDTH_INCHES
 from fgvc.reporting.grid_table import method_headings, short_titles
+from fgvc.reporting.labels import cut_in_the_middle
 
 #: Panels beside one another, at most: of matrices, and of lists.
 _MATRICES, _LISTS = 3, 2
@@ -82,7 +83,7 @@ class _Block:
         self.title = project.dataset(confusions[0].dataset).title
         self.titles = short_titles(method_headings(project, [one.method for one in confusions]))
         known = [*self.drawn, confusions[0]][0]  # a run that is there knows the names
-        self.names = [_short(name, _NAME) for name in known.names]
+        self.names = [cut_in_the_middle(name, _NAME) for name in known.names]
         self.is_matrix = len(self.names) <= config.max_classes
         self.columns = min(_MATRICES if self.is_matrix else _LISTS, max(len(self.drawn), 1))
         self.rows = ceil(len(self.drawn) / self.columns)
@@ -144,13 +145,7 @@ class _Block:
         axes.set_xlim(0, 1)
         axes.set_ylim(self.config.pairs, -0.5)
         for line, pair in enumerate(one.pairs(self.config.pairs)):
-            told = f"{_short(pair.true, _PAIR_NAME)} → {_short(pair.predicted, _PAIR_NAME)}"
+            told = " → ".join(cut_in_the_middle(n, _PAIR_NAME) for n in (pair.true, pair.predicted))
             axes.text(0, line + 0.2, told, size=6, va="center")
             number = f"{pair.images}  {100 * pair.share:.0f} %"
             axes.text(1, line + 0.2, number, size=6, va="center", ha="right", color="0.35")
-
-
-def _short(name: str, most: int) -> str:
-    """Cut in the middle: names of similar classes tend to begin alike, or to end alike."""
-    half = most // 2
-    return name if len(name) <= most else f"{name[:half].rstrip()}…{name[half - most + 1 :].lstrip()}"

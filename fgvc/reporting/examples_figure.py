@@ -21,13 +21,16 @@ from fgvc.evaluation.metrics import read_predictions
 from fgvc.reporting.cells import require_finished
 from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, WIDTH_INCHES, new_canvas
 from fgvc.reporting.grid_table import method_headings, short_titles
+from fgvc.reporting.labels import cut_in_the_middle
 from fgvc.reporting.runs import read_run
 
 #: Images in a row; the side of one, the room between two, the height of a line of text below, in inches.
-ACROSS, SIDE, GAP, LINE = 6, 0.93, 0.09, 0.105
+ACROSS, SIDE, GAP, LINE = 5, 1.14, 0.09, 0.105
 RIGHT_COLOUR, WRONG_COLOUR = "#1b7837", "#b2182b"
-#: Letters that fit below an image, and pixels of its longer side.
-LETTERS, PIXELS = 26, 280
+#: Letters that fit below an image, in bold, and of a method beside a wrong class.
+LETTERS, BOLD_LETTERS, METHOD_LETTERS = 29, 26, 12
+#: Pixels of an image's longer side.
+PIXELS = 280
 
 
 @dataclass(frozen=True)
@@ -125,15 +128,11 @@ def draw_examples(project: Project, examples: Examples, config: ExamplesFigure) 
         axes.imshow(_thumbnail(project, examples.dataset, example.sample_id))
         axes.set_axis_off()
         axes.set_gid(f"example-{number}")
-        lines = [(example.true, "0.1", "bold")]
-        lines += [
-            (_words(a), RIGHT_COLOUR if a.is_right else WRONG_COLOUR, "normal") for a in example.answers
-        ]
+        lines = [(cut_in_the_middle(example.true, BOLD_LETTERS), "0.1", "bold")]
+        lines += [(_words(a), (WRONG_COLOUR, RIGHT_COLOUR)[a.is_right], "normal") for a in example.answers]
         for place, (text, colour, weight) in enumerate(lines):
-            y = (top - SIDE - (place + 0.75) * LINE) / height
-            figure.text(
-                left / WIDTH_INCHES, y, _short(text), size=4.8, color=colour, weight=weight, va="center"
-            )
+            x, y = left / WIDTH_INCHES, (top - SIDE - (place + 0.75) * LINE) / height
+            figure.text(x, y, text, size=4.8, color=colour, weight=weight, va="center")
     return figure
 
 
@@ -144,12 +143,10 @@ def _thumbnail(project: Project, dataset: str, sample_id: str) -> Image.Image:
 
 
 def _words(answer: Answer) -> str:
-    sign = "✓" if answer.is_right else f"✗ {answer.predicted}"
-    return f"{answer.method} {answer.probability:.2f} {sign}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+    if answer.is_right:
+        return cut_in_the_middle(f"✓ {answer.probability:.2f} {answer.method}", LETTERS)
+    start = f"✗ {answer.probability:.2f} {cut_in_the_middle(answer.method, METHOD_LETTERS)}: "
+    return start + cut_in_the_middle(answer.predicted, LETTERS - len(start))
 
 
 def _footnote(project: Project, examples: Examples) -> str:
@@ -157,6 +154,6 @@ def _footnote(project: Project, examples: Examples) -> str:
     text += (
         f"{project.dataset(examples.dataset).title}: {len(examples.found)} of {examples.test_images} test "
         f"images, at equal distances in their list; seed {examples.seed}. Bold: the class. Below, for each "
-        "method: the probability of the class it takes the image for, ✓ where that is right, else its name."
+        "method: whether the class it takes the image for is right, its probability and, if wrong, its name."
     )
     return text + (f" Without results: {', '.join(examples.lacking)}." if examples.lacking else "")

@@ -181,3 +181,9 @@ def _crossings(lines: Floats, boxes: Floats) -> Floats:
     inside = (points > boxes[None, :, None, :2]) & (points < boxes[None, :, None, 2:])
     crossed: Floats = np.any(np.all(inside, axis=3), axis=2).astype(np.float64)
     return crossed
+
+
+def cut_in_the_middle(name: str, most: int) -> str:
+    """At most so many letters of a name: those of similar classes tend to begin alike, or to end alike."""
+    half = most // 2
+    return name if len(name) <= most else f"{name[:half].rstrip()}…{name[half - most + 1 :].lstrip()}"
