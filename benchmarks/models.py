@@ -18,6 +18,8 @@ from fgvc.backbones.timm_models import timm
 
 CLASSES = 200
 
+Loss = Callable[[nn.Module, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -82,8 +84,8 @@ def training_step(
     return work
 
 
-def beside(name: str, ours: nn.Module, theirs: nn.Module, images: Tensor) -> Iterator[Ratio]:
-    """Inference and a training step of a method beside a plain model of timm's, on a batch of any labels."""
+def losses(images: Tensor) -> tuple[Loss, Loss]:
+    """What a method of ours and a plain model minimise on a batch of some labels."""
     targets = torch.arange(len(images)) % CLASSES
 
     def our_loss(model: nn.Module, x: Tensor) -> Tensor:
@@ -93,6 +95,12 @@ def beside(name: str, ours: nn.Module, theirs: nn.Module, images: Tensor) -> Ite
     def their_loss(model: nn.Module, x: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model(x), targets)
 
+    return our_loss, their_loss
+
+
+def beside(name: str, ours: nn.Module, theirs: nn.Module, images: Tensor) -> Iterator[Ratio]:
+    """Inference and a training step of a method beside a plain model of timm's, on a batch of some labels."""
+    our_loss, their_loss = losses(images)
     yield paired(f"{name}: inference", inference(ours, images), inference(theirs, images))
     yield paired(
         f"{name}: training step",

@@ -7,7 +7,7 @@ that of its input, because the CLS token trains).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Ratio, paired
-from benchmarks.models import CLASSES, inference, training_step
+from benchmarks.models import CLASSES, Loss, inference, losses, training_step
 from fgvc import create_model
 from fgvc.backbones.timm_models import timm
 
@@ -42,8 +42,6 @@ METHODS: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
 #: Batches of an epoch, and epochs, where features are computed once.
 EPOCH, EPOCHS = 2, 10
 
-Loss = Callable[[nn.Module, Tensor], Tensor]
-
 
 def run() -> Iterator[Ratio]:
     """Goal: at most 1.1 times the necessary ratio."""
@@ -57,19 +55,13 @@ def _both(
     title: str, method: str, options: dict[str, Any], trains: tuple[str, ...], size: int, batch: int
 ) -> Iterator[Ratio]:
     torch.manual_seed(0)
-    images, targets = torch.randn(batch, 3, size, size), torch.arange(batch) % CLASSES
+    images = torch.randn(batch, 3, size, size)
     shape: dict[str, Any] = {"backbone": BACKBONE, "num_classes": CLASSES, "image_size": size}
     ours, plain = create_model(method, **shape, **options), create_model("vit", **shape)
     ours.set_trainable(("head.*", *trains))
     theirs: nn.Module = timm.create_model(BACKBONE, num_classes=CLASSES, img_size=size)
 
-    def our_loss(model: nn.Module, x: Tensor) -> Tensor:
-        terms: dict[str, Tensor] = model.loss(model(x), targets)  # type: ignore[operator]
-        return terms["total"]
-
-    def their_loss(model: nn.Module, x: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model(x), targets)
-
+    our_loss, their_loss = losses(images)
     name = f"{title}, {size} px, batch {batch}"
     forward = (ours.closed_form_macs() or 0) / (plain.closed_form_macs() or 1)
     yield paired(

@@ -42,7 +42,6 @@ SIDEWAYS = {
     ("cost", "training"),  # the time of a training step
     ("explain", "evaluation"),  # the model and the images of a run, as its evaluation takes them
     ("training", "evaluation"),  # a search evaluates its candidates
-    ("explain", "evaluation"),  # what a run's checkpoint sees
     ("pretraining", "training"),  # the same resume states and the same progress line
     ("audit", "reporting"),  # tables are made again and compared; an audit's own report is printed alike
     ("config", "provenance"),

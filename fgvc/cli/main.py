@@ -17,7 +17,6 @@ from fgvc.cli import (  # noqa: F401 -- the verbs register themselves
     cluster,
     data,
     explain,
-    explaining_heatmap,
     pretraining,
     project,
     reports,

@@ -139,6 +139,7 @@ def confused(project: Project, suite_name: str, figure: ConfusionFigure) -> list
                 raise FgvcError(
                     f"the figure '{figure.title}' shows the {key} '{name}', "
                     f"which the suite '{suite_name}' lacks",
+                    file=project.paths.shown(project.file("suite", suite_name)),
                     key=f"{key}s",
                     cure=available(key, has),
                 )

@@ -24,7 +24,7 @@ def _each_once(values: list[T]) -> list[T]:
     return values
 
 
-DatasetNames = Annotated[list[str], Field(min_length=1), AfterValidator(_each_once)]
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Suite(Model):
@@ -88,7 +88,7 @@ class AccuracyTable(Model):
     rows: Literal["datasets", "methods"] = Field(
         "datasets", description="what a row is; methods: for a suite of many methods"
     )
-    datasets: DatasetNames | None = Field(
+    datasets: Names | None = Field(
         None, description="those of the suite's datasets that are shown; null: all"
     )
     trainable_total: bool = Field(
@@ -180,10 +180,8 @@ class TrainableTable(Model):
     caption: str
     published: str = Field(description="id in params/published, with totals of trainable parameters")
     row: str = Field(description="the published table's row of totals")
-    datasets: DatasetNames = Field(description="the tasks that the totals are said to be over")
-    mean_of: DatasetNames = Field(
-        description="the other reading: as many tasks as above, each the mean of these"
-    )
+    datasets: Names = Field(description="the tasks that the totals are said to be over")
+    mean_of: Names = Field(description="the other reading: as many tasks as above, each the mean of these")
 
 
 class DatasetsTable(Model):
@@ -284,14 +282,9 @@ class LayerFigure(Model):
     of: Literal["attention", "features"] = Field(
         description="attention: the maps of all heads; features: what the second norm of each block puts out"
     )
-    methods: list[str] | None = Field(
-        None, min_length=1, description="variants of the suite, in this order; null: all that run on a ViT"
+    methods: Names | None = Field(
+        None, description="variants of the suite, in this order; null: all that run on a ViT"
     )
-
-    @field_validator("methods")
-    @classmethod
-    def _no_doubles(cls, values: list[object] | None) -> list[object] | None:
-        return None if values is None else _each_once(values)
 
 
 class PublishedFigure(Model):

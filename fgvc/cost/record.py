@@ -16,7 +16,7 @@ from fgvc.cost.tracing import TraceCount, count_fvcore
 from fgvc.errors import FgvcError
 from fgvc.methods import Method, registered
 from fgvc.methods.build import build_variant, create_model
-from fgvc.methods.checkpoints import own_names
+from fgvc.methods.checkpoints import saved_names
 from fgvc.provenance.files import write_json
 from fgvc.provenance.machine import package_versions
 
@@ -106,7 +106,7 @@ class CostTarget:
     def checkpoint_names(self, model: Method) -> list[str]:
         """Names of the tensors of ``model`` that a checkpoint holds."""
         part = self.backbone is None and self.project.variant(self.name).keeps_own_part
-        return own_names(model) if part else list(model.state_dict())
+        return saved_names(model, whole=not part)
 
 
 def cost_record(

@@ -20,7 +20,7 @@ from fgvc.config.project import Project
 from fgvc.config.stages import version
 from fgvc.data.loading import ImageSet, Sample, batches_of, eval_loader
 from fgvc.data.splits import read_class_names, read_split
-from fgvc.data.transforms import eval_pipeline, normalisation
+from fgvc.data.transforms import Pipeline, Triple, eval_pipeline, normalisation
 from fgvc.device import (
     describe_device,
     give_back,
@@ -239,18 +239,18 @@ def frozen_model(project: Project, directory: Path, record: dict[str, Any]) -> n
 
 def images_of(project: Project, record: dict[str, Any], split: str) -> ImageSet:
     """The images of a split as the run of ``record`` (its ``run.json``) sees them in evaluation."""
-    dataset, size = project.dataset(record["dataset"]), record["image_size"]
+    samples = [Sample(c, p) for c, p in read_split(project, record["dataset"], split)]
+    return ImageSet(project.paths.data_dir(record["dataset"]), samples, pipeline_of(project, record)[0], None)
+
+
+def pipeline_of(project: Project, record: dict[str, Any]) -> tuple[Pipeline, Triple, Triple]:
+    """How the run of ``record`` prepares images in evaluation, and the mean and std that it takes off."""
     recipe = project.variant(record["method"]).recipe_on(record["dataset"]).resolved()
     weights = record["identity"]["weights"]
     known = project.weights(weights) if weights else None
     mean, std = normalisation(recipe, known.mean if known else None, known.std if known else None)
-    samples = [Sample(c, p) for c, p in read_split(project, record["dataset"], split)]
-    return ImageSet(
-        project.paths.data_dir(record["dataset"]),
-        samples,
-        eval_pipeline(recipe, dataset, size, mean, std),
-        None,
-    )
+    dataset = project.dataset(record["dataset"])
+    return eval_pipeline(recipe, dataset, record["image_size"], mean, std), mean, std
 
 
 def _predictions(

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from fgvc.config.project import Project
 from fgvc.data.loading import ImageSet, Sample
 from fgvc.data.splits import read_class_names
-from fgvc.data.transforms import eval_pipeline, normalisation
 from fgvc.device import choose_device, prepare_process
 from fgvc.errors import FgvcError, UnknownNameError
-from fgvc.evaluation.predict import frozen_model
+from fgvc.evaluation.predict import frozen_model, pipeline_of
 from fgvc.methods import Method
 from fgvc.provenance.files import read_json
 
@@ -78,13 +77,9 @@ def heat_of_image(
     names = read_class_names(project, record["dataset"])
     if class_name is not None and class_name not in names:
         raise UnknownNameError("class", class_name, names, key="--class")
-    dataset, variant = project.dataset(record["dataset"]), project.variant(record["method"])
-    recipe = variant.recipe_on(record["dataset"]).resolved()
-    prepare_process(recipe.threads)
-    known = project.weights(variant.weights) if variant.weights else None
-    mean, std = normalisation(recipe, known.mean if known else None, known.std if known else None)
+    prepare_process(project.variant(record["method"]).recipe_on(record["dataset"]).threads)
     root, path = _place(project, record["dataset"], image)
-    pipeline = eval_pipeline(recipe, dataset, record["image_size"], mean, std)
+    pipeline, mean, std = pipeline_of(project, record)
     item = ImageSet(root, [Sample(0, path)], pipeline, None)[0, 0]
     if isinstance(item, FgvcError):
         raise item

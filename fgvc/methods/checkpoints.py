@@ -6,8 +6,10 @@ a sign.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -40,6 +42,11 @@ def own_names(model: nn.Module) -> list[str]:
     return [name for name, tensor in model.state_dict(keep_vars=True).items() if is_own(name, tensor)]
 
 
+def saved_names(model: nn.Module, *, whole: bool) -> list[str]:
+    """Names of the tensors that a checkpoint holds: all, or those of `own_names`."""
+    return list(model.state_dict()) if whole else own_names(model)
+
+
 def save_checkpoint(
     state: Mapping[str, Tensor], path: Path, run_sha256: str, backbone_sha256: str | None = None
 ) -> None:
@@ -62,7 +69,8 @@ def backbone_of(path: Path) -> str | None:
 
     Raises FgvcError when the file is missing or no safetensors.
     """
-    return _read(path)[0]
+    with _opened(path) as file:
+        return _digest_in(file)
 
 
 def load_checkpoint(model: nn.Module, path: Path, backbone_sha256: str | None = None) -> None:
@@ -76,7 +84,8 @@ def load_checkpoint(model: nn.Module, path: Path, backbone_sha256: str | None = 
     Raises FgvcError when the file is no safetensors, when it belongs to other weights (naming both digests),
     when a name, shape or type differs from the model's, and when a value is not a number.
     """
-    belongs_to, state = _read(path)
+    with _opened(path) as file:
+        belongs_to, state = _digest_in(file), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     wanted: dict[str, Tensor] = model.state_dict()
     if belongs_to is not None:
         if belongs_to != backbone_sha256:
@@ -97,19 +106,22 @@ def load_checkpoint(model: nn.Module, path: Path, backbone_sha256: str | None = 
     model.load_state_dict(state, strict=belongs_to is None)
 
 
-def _read(path: Path) -> tuple[str | None, dict[str, Tensor]]:
-    """The backbone's digest (None: a whole model) and the tensors of a checkpoint."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A checkpoint, whose tensors are read when they are asked for."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
+            yield file
     except FileNotFoundError:
         raise FgvcError("the checkpoint does not exist", file=path) from None
     except safetensors.SafetensorError as error:
         problem = f"this is no safetensors file, or a damaged one: {str(error).splitlines()[0]}"
         raise FgvcError(problem, file=path, cure="restore the file (dvc checkout), or train again") from None
-    told = dict(part.split("=", 1) for part in metadata.get("fgvc", "").split() if "=" in part)
-    return told.get(BACKBONE_KEY), tensors
+
+
+def _digest_in(file: Any) -> str | None:
+    told = dict(part.split("=", 1) for part in (file.metadata() or {}).get("fgvc", "").split() if "=" in part)
+    return told.get(BACKBONE_KEY)
 
 
 def _misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:

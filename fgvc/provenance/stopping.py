@@ -64,7 +64,7 @@ class StopRequest:
 
     def __init__(self, max_seconds: float | None = None, environment: Mapping[str, str] = os.environ) -> None:
         self.reason: str | None = None
-        self._deferring = False
+        self._deferring = self._leaving = False
         self._ends: list[tuple[float, str]] = []
         self._steps: deque[float] = deque(maxlen=_LAST_STEPS)
         self._saves: deque[float] = deque(maxlen=_LAST_SAVES)
@@ -87,7 +87,7 @@ class StopRequest:
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process of this machine, whose clock is the same; it listens for itself."""
-        return {**self.__dict__, "reason": None, "_previous": {}, "_deferring": False}
+        return {**self.__dict__, "reason": None, "_previous": {}, "_deferring": False, "_leaving": False}
 
     def __exit__(self, *_error: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -100,7 +100,7 @@ class StopRequest:
         self.reason = self.reason or name
         if number == signal.SIGINT and (again or not self._deferring):
             raise KeyboardInterrupt  # pressed again: at once; what was saved last remains
-        if not self._deferring:
+        if not self._deferring and not self._leaving:
             raise StoppedError(name)
 
     @contextlib.contextmanager
@@ -136,9 +136,15 @@ class StopRequest:
         yield
         (self._saves if what == "save" else self._steps).append(time.monotonic() - began)
 
-    def error(self, done: str) -> StoppedError:
-        """What to raise once everything is saved."""
-        return StoppedError(self.reason or "request", done)
+    def error(self, done: str, reason: str = "request") -> StoppedError:
+        """What to raise once everything is saved; signals that come on the way out change nothing.
+
+        Args:
+            done: how far the run came, as `StoppedError` has it.
+            reason: told by another process, where none has reached this one.
+        """
+        self._leaving = True
+        return StoppedError(self.reason or reason, done)
 
 
 def _slurm_seconds(environment: Mapping[str, str]) -> float | None:

@@ -78,7 +78,7 @@ class CellTable:
     @property
     def unfinished(self) -> list[Run]:
         """Runs without a result. A diverged run is finished."""
-        return [r for r in self.runs if r.status in ("failed", "missing")]
+        return [r for r in self.runs if r.is_lacking]
 
     @property
     def finished_cells(self) -> int:
@@ -171,7 +171,7 @@ def require_runs(project: Project, cells: CellTable, target: str) -> None:
 
 def require_finished(project: Project, runs: Sequence[Run], target: str) -> None:
     """As `require_runs`, of these runs. A diverged one is finished."""
-    lacking = [run for run in runs if run.status in ("failed", "missing")]
+    lacking = [run for run in runs if run.is_lacking]
     if not lacking:
         return
     contradicted = next((r for r in lacking if r.cure), None)
@@ -187,6 +187,14 @@ def require_finished(project: Project, runs: Sequence[Run], target: str) -> None
         f"{len(lacking)} of {len(runs)} runs are missing: {named}{rest}",
         file=project.paths.shown(project.paths.root / "results" / "runs"),
         cure=f"snakemake --cores all -- {target}\nor add --allow-missing to see what is there",
+    )
+
+
+def nothing_to_show(suite_name: str, size: int, target: str) -> FgvcError:
+    """The error of a figure of predictions for which no run has any."""
+    return FgvcError(
+        f"no run of the suite '{suite_name}' at image size {size} has predictions to show",
+        cure=f"snakemake --cores all -- {target}",
     )
 
 

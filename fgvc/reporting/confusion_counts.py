@@ -12,9 +12,8 @@ import numpy as np
 from fgvc.config.grid import Cell, confused
 from fgvc.config.project import Project
 from fgvc.config.suite import ConfusionFigure
-from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import Floats, Ints, read_predictions
-from fgvc.reporting.cells import require_finished
+from fgvc.reporting.cells import nothing_to_show, require_finished
 from fgvc.reporting.runs import Run, read_run
 
 CSV_COLUMNS = ("dataset", "method", "true", "predicted", "count")
@@ -99,11 +98,8 @@ def read_confusions(
         require_finished(project, every, target)
     found = tuple(_confusion(project, cell, runs[cell]) for cell in cells)
     if all(one.counts is None for one in found):
-        raise FgvcError(
-            f"no run of the suite '{suite_name}' at image size {config.image_size} has predictions to show",
-            cure=f"snakemake --cores all -- {target}",
-        )
-    return Confusions(found, any(run.status in ("failed", "missing") for run in every))
+        raise nothing_to_show(suite_name, config.image_size, target)
+    return Confusions(found, any(run.is_lacking for run in every))
 
 
 def _confusion(project: Project, cell: Cell, runs: Sequence[Run]) -> Confusion:

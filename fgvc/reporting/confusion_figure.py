@@ -11,13 +11,12 @@ from itertools import groupby
 from math import ceil
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fgvc.config.project import Project
 from fgvc.config.suite import ConfusionFigure
 from fgvc.reporting.confusion_counts import Confusion, Confusions
-from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, RIGHT, WIDTH_INCHES
+from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, RIGHT, WIDTH_INCHES, new_canvas
 from fgvc.reporting.grid_table import method_headings, short_titles
 from fgvc.reporting.labels import cut_in_the_middle
 
@@ -40,10 +39,7 @@ def draw_confusions(project: Project, confusions: Confusions, config: ConfusionF
     notes = textwrap.wrap(_footnote(confusions, blocks, config), FOOTNOTE_WIDTH)
     below = 0.14 + 0.12 * len(notes)
     height = below + sum(block.height for block in blocks) + 0.34
-    figure = Figure(figsize=(WIDTH_INCHES, height))
-    FigureCanvasAgg(figure)
-    figure.text(LEFT / 2, 1 - 0.14 / height, config.title, weight="bold", size=9.5, va="center")
-    figure.text(LEFT / 2, 0.06 / height, "\n".join(notes), size=6.5, color="0.35", va="bottom")
+    figure = new_canvas(config.title, notes, height, LEFT / 2)
     top = height - 0.34
     for block in blocks:
         block.draw(figure, top)

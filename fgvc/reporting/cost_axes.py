@@ -58,12 +58,16 @@ class Page:
         return (self.below - 0.61) / self.height, (self.below - 0.85) / self.height
 
 
-def new_canvas(title: str, notes: Sequence[str], height: float) -> Figure:
-    """An empty figure with title and footnote, ``height`` inches high; needs no display."""
+def new_canvas(title: str, notes: Sequence[str], height: float, left: float = LEFT) -> Figure:
+    """An empty figure with title and footnote, ``height`` inches high; needs no display.
+
+    Args:
+        left: where the text begins, as a share of the width.
+    """
     figure = Figure(figsize=(WIDTH_INCHES, height))
     FigureCanvasAgg(figure)
-    figure.text(LEFT, 1 - 0.14 / height, title, weight="bold", size=9.5, va="center")
-    figure.text(LEFT, 0.06 / height, "\n".join(notes), size=6.5, color="0.35", va="bottom")
+    figure.text(left, 1 - 0.14 / height, title, weight="bold", size=9.5, va="center")
+    figure.text(left, 0.06 / height, "\n".join(notes), size=6.5, color="0.35", va="bottom")
     return figure
 
 

@@ -16,9 +16,8 @@ from fgvc.config.project import Project
 from fgvc.config.suite import ExamplesFigure
 from fgvc.data.decoding import decode
 from fgvc.data.splits import read_class_names
-from fgvc.errors import FgvcError
 from fgvc.evaluation.metrics import read_predictions
-from fgvc.reporting.cells import require_finished
+from fgvc.reporting.cells import nothing_to_show, require_finished
 from fgvc.reporting.cost_axes import FOOTNOTE_WIDTH, LEFT, WIDTH_INCHES, new_canvas
 from fgvc.reporting.grid_table import method_headings, short_titles
 from fgvc.reporting.labels import cut_in_the_middle
@@ -97,13 +96,10 @@ def read_examples(
             true[row["sample_id"]] = names[label]
             answered.setdefault(row["sample_id"], []).append(answer)
     if not answered:
-        raise FgvcError(
-            f"no run of the suite '{suite_name}' at image size {config.image_size} has predictions to show",
-            cure=f"snakemake --cores all -- {target}",
-        )
+        raise nothing_to_show(suite_name, config.image_size, target)
     found = tuple(Example(image, true[image], tuple(answers)) for image, answers in answered.items())
     lacking = tuple(titles[method] for method, run in runs.items() if run.status != "ok")
-    unfinished = any(run.status in ("failed", "missing") for run in runs.values())
+    unfinished = any(run.is_lacking for run in runs.values())
     return Examples(dataset, seed, found, total, lacking, unfinished)
 
 

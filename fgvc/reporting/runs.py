@@ -46,6 +46,11 @@ class Run:
             )
         return float(found)
 
+    @property
+    def is_lacking(self) -> bool:
+        """Whether it is still to be made. A diverged one is finished."""
+        return self.status in ("failed", "missing")
+
     def directory(self, project: Project) -> Path:
         return project.paths.run_dir(self.cell.dataset, self.cell.method, self.cell.size, self.seed)
 

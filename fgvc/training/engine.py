@@ -21,7 +21,7 @@ from fgvc.data.loading import Batch
 from fgvc.device import give_back, is_out_of_memory
 from fgvc.errors import FgvcError
 from fgvc.methods import Method
-from fgvc.methods.checkpoints import own_names
+from fgvc.methods.checkpoints import saved_names
 from fgvc.provenance.stopping import StopRequest
 from fgvc.training.distributed import Peers
 from fgvc.training.memory import MicroBatches, shared_out_of_memory, too_large
@@ -132,7 +132,7 @@ class Trainer:
         self.accumulate = min(recipe.accumulate, batches_per_epoch)
         self.steps_per_epoch = batches_per_epoch // self.accumulate
         self.total_steps = recipe.epochs * self.steps_per_epoch
-        self._saved = list(model.state_dict()) if whole_state else own_names(model)
+        self._saved = saved_names(model, whole=whole_state)
         model.begin_training(passes_per_epoch=self.steps_per_epoch * self.accumulate)
         self.mixing = make_mixing(recipe, num_classes)
         model.classification_loss = classification_loss(recipe, mixes=self.mixing is not None)

@@ -165,7 +165,7 @@ def _conclusion(ranks: list[_Rank], stop: StopRequest) -> Any:
     if stopped or (stop.is_due() and not all(a and a.kind == "result" for a in answers)):
         # A process that was told at another moment than the others may have left them without a word.
         reason, done = stopped[0] if stopped else ("", "")
-        raise StoppedError(stop.reason or reason, done)
+        raise stop.error(done, reason)
     for kind in ("error", "gone", "defect", "lost"):
         for rank in ranks:
             if rank.answer is not None and rank.answer.kind == kind:

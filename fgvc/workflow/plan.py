@@ -113,14 +113,14 @@ class Costs:
         import torch
 
         from fgvc.methods.build import build_variant
-        from fgvc.methods.checkpoints import own_names
+        from fgvc.methods.checkpoints import saved_names
 
         assert job.method and job.size
         variant = self.project.variant(job.method)
         with torch.device("meta"):
             model = build_variant(self.project, job.method, job.size, classes, with_weights=False)
         state = model.state_dict()
-        part = own_names(model) if variant.keeps_own_part else list(state)
+        part = saved_names(model, whole=not variant.keeps_own_part)
         whole = model.closed_form_macs()
         if whole is None:  # the network once, without heads and choices: enough for "about", and quick
             from fgvc.cost import count_products
