@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
         1, ("data/audit.py", "data/decoding.py", "data/near_duplicates.py", "reporting/data_audit.py")
     ),
     "weights": Stage(1, ("backbones/convert.py", "backbones/weights.py")),
-    "train": Stage(3, ("training", "data/class_batches.py", *_PICTURES, "provenance/digests.py", *_MODEL)),
+    "train": Stage(4, ("training", "data/class_batches.py", *_PICTURES, "provenance/digests.py", *_MODEL)),
     "evaluate": Stage(
         2, ("evaluation/heads.py", "evaluation/metrics.py", "evaluation/predict.py", *_PICTURES, *_MODEL)
     ),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from fgvc.methods.adapters import Grid, images_of, tokens_of
+from fgvc.methods.adapters import Grid, images_of, parted, tokens_of, widened
 from fgvc.methods.heads import draw_xavier
 
 Residual = Literal["depthwise", "dense", "avg_pool"]
@@ -79,7 +79,7 @@ class InterLayerAdapter(nn.Module):
         self.drop = drop
 
     def forward(self, tokens: Tensor) -> Tensor:
-        prefix, patches = tokens[:, : self.num_prefix], tokens[:, self.num_prefix :]
+        prefix, patches = parted(tokens, self.num_prefix, self.grid)
         added: Tensor = self.drop(self.adapter(tokens))
         if self.residual is None:
             return tokens + added
@@ -89,12 +89,12 @@ class InterLayerAdapter(nn.Module):
     def adapter(self, tokens: Tensor) -> Tensor:
         """The branch beside the residual, before anything is dropped: [B, P + h'·w', D]."""
         narrow = gelu(self.norm1(self.down(tokens)))
-        prefix, patches = narrow[:, : self.num_prefix], narrow[:, self.num_prefix :]
+        prefix, patches = parted(narrow, self.num_prefix, self.grid)
         mixed = self.norm2(tokens_of(self.conv(images_of(patches, self.grid))))
         both = self.pointwise(gelu(mixed))
         if self.prefix is not None:
             both = torch.cat([self.prefix(prefix), both], dim=1)
-        return self.up(gelu(self.norm3(both)))  # type: ignore[no-any-return]
+        return widened(gelu(self.norm3(both)), self.up)
 
     def macs(self) -> int:
         """Of one image."""
