@@ -6,14 +6,21 @@ says how quiet the machine was.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
 from typing import Any, Protocol
 
 Work = Callable[[], object]
+
+#: glibc's names for what `mallopt` sets, and the most that it takes.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MOST_TRIM, MOST_MMAP = 2**31 - 1, 32 * 2**20
 
 
 class Measurement(Protocol):
@@ -58,8 +65,23 @@ class Ratio:
         return f"{self.name:<66} {self.median:5.2f}  ({min(self.ratios):.2f}–{max(self.ratios):.2f})"
 
 
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, for this process.
+
+    Otherwise it gives the end of its heap back to the system again and again, and whether it is the one or
+    the other of two models whose tensors have to be paged in anew in each pass is an accident of what lies
+    behind them: passes of the same model were seen to differ by half.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library, another allocator
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_MMAP_THRESHOLD, MOST_MMAP)
+        mallopt(M_TRIM_THRESHOLD, MOST_TRIM)
+
+
 def paired(name: str, ours: Work, reference: Work, *, pairs: int = 7, warm_up: int = 2) -> Ratio:
     """Time ``ours`` and ``reference`` in turn; which goes first alternates."""
+    keep_freed_memory()
     for _ in range(warm_up):
         reference()
         ours()
