@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -21,15 +20,10 @@ from fgvc.backbones.timm_models import parameter_count
 from fgvc.config.identity import recipe_sha256
 from fgvc.config.stages import source_digest
 from fgvc.data.class_batches import batches_of_recipe
-from fgvc.data.images import hash_files
-from fgvc.data.loading import Batch, ImageSet, batches_of, train_loader
-from fgvc.data.progress import quiet
-from fgvc.data.records import check_files, damage
-from fgvc.data.transforms import train_pipeline
+from fgvc.data.loading import Batch
 from fgvc.device import (
     choose_device,
     describe_device,
-    loader_workers,
     peak_device_memory_mib,
     prepare_process,
 )
@@ -48,7 +42,8 @@ from fgvc.provenance.stopping import StopRequest
 from fgvc.provenance.store import ResultStore
 from fgvc.training.distributed import Peers, synchronised
 from fgvc.training.engine import Outcome, Trainer, autocast
-from fgvc.training.frozen_features import FrozenFeatures, refuse_unless_exact
+from fgvc.training.frozen_features import refuse_unless_exact
+from fgvc.training.inputs import batches_of_run, check_inputs
 from fgvc.training.launch import launch
 from fgvc.training.progress import NoProgress, TrainingProgress
 from fgvc.training.resume import ResumeState
@@ -59,10 +54,6 @@ RUN_FILES = [MODEL, HISTORY, RECORD]
 
 #: How long a second writer waits for the first: a driver that was killed may have left its trainer alive.
 LOCK_WAIT_S = 24 * 3600.0
-
-#: Splits up to this size are read and compared with their digests before the first epoch: that takes
-#: seconds, and each image decoded when its digest was taken. Of larger ones only the file sizes are compared.
-REREAD_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,7 @@ def train_run(
         settings = spec.project.settings
         kind = device or settings.device
         autocast(choose_device(kind), spec.recipe)  # refuses a precision that the device does not have
-        _check_inputs(spec)
+        check_inputs(spec)
         require_writable(spec.directory)
         doing = f"training {spec.label}"
         stop = stop or StopRequest(environment={})
@@ -153,83 +144,32 @@ def _made_otherwise(record: dict[str, Any]) -> str:
     return f" (made with {'; '.join(other)})" if other else ""
 
 
-def _check_inputs(spec: RunSpec) -> None:
-    """Refuse, before the first epoch, what would fail or mislead later."""
-    index = check_files(spec.project, spec.dataset)
-    if index.record.tree_sha256 != spec.split_record["tree_sha256"]:
-        raise FgvcError(
-            f"the images of '{spec.dataset}' changed since they were split",
-            file=spec.project.paths.shown(spec.project.paths.split_record(spec.dataset)),
-            cure=f"fgvc data split {spec.dataset}",
-        )
-    samples = spec.samples(spec.split)
-    classes = {sample.class_id for sample in samples}
-    allowed = spec.project.dataset(spec.dataset).split.missing_classes.get(spec.split, 0)
-    if len(classes) + allowed < spec.num_classes or max(classes) >= spec.num_classes:
-        lacking = sorted(set(range(spec.num_classes)) - classes)
-        raise FgvcError(
-            f"the split '{spec.split}' of {spec.dataset} does not have its {spec.num_classes} classes; "
-            f"lacking: {lacking[:8]}",
-            file=spec.project.paths.shown(spec.project.paths.split_list(spec.dataset, spec.split)),
-            cure=f"fgvc data split {spec.dataset}",
-        )
-    recorded = index.by_path()
-    if sum(recorded[sample.path].bytes for sample in samples) <= REREAD_BYTES:
-        digests = hash_files(spec.project.paths.data_dir(spec.dataset), [s.path for s in samples], quiet)
-        changed = [path for path, digest in digests.items() if digest != recorded[path].sha256]
-        if changed:
-            raise damage(spec.project, spec.dataset, [], changed)
-
-
 def _train(
     spec: RunSpec, store: ResultStore, device: torch.device, peers: Peers, stop: StopRequest
 ) -> RunResult:
-    recipe, started = spec.recipe, time.monotonic()
-    prepare_process(recipe.threads)
+    started = time.monotonic()
+    prepare_process(spec.recipe.threads)
     if peers.is_first:
         times = f"{peers.count} × " if peers.count > 1 else ""
         name = describe_device(device)["name"]
-        say(f"{spec.label}: training on {times}{name}, {recipe.threads} torch thread(s)")
-    model = _model(spec, device, peers)
-    mean, std = spec.mean_std()
-    pipeline = train_pipeline(recipe, spec.project.dataset(spec.dataset), spec.image_size, mean, std)
+        say(f"{spec.label}: training on {times}{name}, {spec.recipe.threads} torch thread(s)")
     samples = spec.samples(spec.split)
-    images = ImageSet(spec.project.paths.data_dir(spec.dataset), samples, pipeline, spec.seed)
-    batches = batches_of_recipe(recipe, samples, spec.seed)
-    trainer = Trainer(
-        model,
-        recipe,
-        learning_rate=spec.learning_rate,
-        seed=spec.seed,
-        num_classes=spec.num_classes,
-        batches_per_epoch=batches.batches_per_epoch,
-        device=device,
-        peers=peers,
-        whole_state=spec.frozen_backbone_sha256 is None,
-    )
+    batches = batches_of_recipe(spec.recipe, samples, spec.seed)
+    trainer = _trainer(spec, batches.batches_per_epoch, device, peers)
     resume = ResumeState(store.folder, spec.sha256, _software())
-    previous = resume.load()
-    if resume.refused and peers.is_first:
-        say(f"{resume.refused}: the run begins anew")
-    if previous:
-        trainer.load_state(*previous)
-        if peers.is_first:
-            say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
+    previous = _load(trainer, resume)
     batches.first_batch = trainer.first_batch
-    shared = peers.share(batches, mixes=trainer.mixing is not None)
-    _cache_if_it_fits(images, spec, peers.count)
-    workers = loader_workers(spec.project.settings.loader_workers, device, peers.count)
-    if recipe.frozen_features == "once":
-        trainer.on_features = True
-        taken = FrozenFeatures(model, recipe, images, device, workers).batches(shared)
-    else:
-        taken = batches_of(train_loader(images, shared, workers, pin_memory=device.type == "cuda"))
-    peers.check_same(model, f"at step {trainer.step}")
+    taken = batches_of_run(spec, trainer, samples, peers.share(batches, mixes=trainer.mixing is not None))
+    peers.check_same(trainer.model, f"at step {trainer.step}")
     trainer.stop = stop
     if not peers.is_first:
         return _follow(trainer, taken, resume)
     progress = TrainingProgress(
-        spec.label, recipe.epochs, trainer.total_steps, trainer.step, spec.state_directory / "progress.json"
+        spec.label,
+        spec.recipe.epochs,
+        trainer.total_steps,
+        trainer.step,
+        spec.state_directory / "progress.json",
     )
     with stop.deferred():
         try:
@@ -245,6 +185,20 @@ def _train(
         resume.clear()
     say(f"{spec.label}: {outcome.status} in {duration_text(record['duration_s'])}")
     return RunResult("resumed" if previous else "trained", outcome.status, record)
+
+
+def _trainer(spec: RunSpec, batches_per_epoch: int, device: torch.device, peers: Peers) -> Trainer:
+    return Trainer(
+        _model(spec, device, peers),
+        spec.recipe,
+        learning_rate=spec.learning_rate,
+        seed=spec.seed,
+        num_classes=spec.num_classes,
+        batches_per_epoch=batches_per_epoch,
+        device=device,
+        peers=peers,
+        whole_state=spec.frozen_backbone_sha256 is None,
+    )
 
 
 def _model(spec: RunSpec, device: torch.device, peers: Peers) -> Method:
@@ -266,6 +220,18 @@ def _model(spec: RunSpec, device: torch.device, peers: Peers) -> Method:
     if spec.recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def _load(trainer: Trainer, resume: ResumeState) -> Any:
+    """Let the trainer go on from the saved state, if there is one; returns that, or None."""
+    previous = resume.load()
+    if resume.refused and trainer.peers.is_first:
+        say(f"{resume.refused}: the run begins anew")
+    if previous:
+        trainer.load_state(*previous)
+        if trainer.peers.is_first:
+            say(f"resuming at step {trainer.step} of {trainer.total_steps}; nothing before it is repeated")
+    return previous
 
 
 def _follow(trainer: Trainer, taken: Iterator[Batch], resume: ResumeState) -> RunResult:
@@ -293,13 +259,6 @@ def _software() -> dict[str, str | None]:
         **{name: versions[name] for name in ("torch", "torchvision", "timm", "numpy", "pillow")},
         "the code of training": source_digest("train")[:12],
     }
-
-
-def _cache_if_it_fits(images: ImageSet, spec: RunSpec, processes: int) -> None:
-    """Keep prepared images in memory where they fit; this also decodes every one before the first step."""
-    size, settings = images.cache_bytes(), spec.project.settings
-    if size is not None and size * processes <= settings.image_cache_gib * 2**30:
-        images.fill_cache(threads=max(1, min(4, os.cpu_count() or 1)))
 
 
 def _publish(spec: RunSpec, trainer: Trainer, outcome: Outcome, record: dict[str, Any]) -> None:

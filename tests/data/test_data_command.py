@@ -52,6 +52,8 @@ def test_ctrl_c_says_that_it_goes_on_and_it_does(online: Online, server: Server)
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
+        # A shell lets what it starts in the background ignore Ctrl-C; whoever waits for it does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not (part(toy).exists() and part(toy).stat().st_size > 0):
         assert process.poll() is None
