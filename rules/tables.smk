@@ -21,6 +21,7 @@ rule table:
         "../environment.yml"
     params:
         shown=lambda w: RULES.shown_sha256(w.suite, "table", w.table),
+        about=lambda w: RULES.about("table", w.table),
         suite=lambda w: f"--suite {w.suite}",
     shell:
         "fgvc table {wildcards.table} {params.suite} --write > {log} 2>&1"
@@ -44,6 +45,7 @@ use rule table as table_default with:
         "benchmarks/jobs/table/{table}.tsv"
     params:
         shown=lambda w: RULES.shown_sha256(None, "table", w.table),
+        about=lambda w: RULES.about("table", w.table),
         suite="",
 
 
@@ -66,6 +68,7 @@ rule figure:
         "../environment.yml"
     params:
         shown=lambda w: RULES.shown_sha256(w.suite, "figure", w.figure),
+        about=lambda w: RULES.about("figure", w.figure),
         suite=lambda w: f"--suite {w.suite}",
     shell:
         "fgvc figure {wildcards.figure} {params.suite} > {log} 2>&1"
@@ -88,6 +91,7 @@ use rule figure as figure_default with:
         "benchmarks/jobs/figure/{figure}.tsv"
     params:
         shown=lambda w: RULES.shown_sha256(None, "figure", w.figure),
+        about=lambda w: RULES.about("figure", w.figure),
         suite="",
 
 

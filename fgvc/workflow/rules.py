@@ -308,6 +308,11 @@ class Rules:
             shown.append(self._models(listed.methods, []))
         return value_sha256(shown)
 
+    def about(self, kind: Literal["table", "figure"], name: str) -> dict[str, str]:
+        """What the report says of a table or figure: its own ``caption``, and its ``kind``."""
+        config = self.project.table(name) if kind == "table" else self.project.figure(name)
+        return {"caption": config.caption, "kind": config.kind}
+
     def _models(self, methods: Sequence[str], datasets: Sequence[str]) -> list[Any]:
         """What parameters are counted from: the models, and the classes of their heads."""
         classes = [self.project.dataset(dataset).classes for dataset in datasets]

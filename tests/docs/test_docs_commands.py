@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Those that take over a minute.
+LONG = {"README.md", "docs/published.md"}
 PAGES = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 
 #: Commands that cannot run inside a test: what runs instead, and why.
@@ -110,7 +112,9 @@ def _run(root: Path, command: list[str] | str, page: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=pytest.mark.exhaustive) if p in LONG else p for p in PAGES]
+)
 def test_the_commands_of_a_page_run(checkout: Path, page: str) -> None:
     text = (ROOT / page).read_text()
     files = {m.end(): m.group(1) for m in HEADING_WITH_FILE.finditer(text)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -32,3 +33,9 @@ def test_report(module_copy: Path) -> None:
     sources.feed(html)
     assert not [source for source in sources.found if not source.startswith("data:")]
     assert "@import" not in html
+    # Each has its own caption; what is said of costs and of accuracies stands with these alone.
+    captions = re.findall(r'"caption": "<p>(.*?)</p>', html)
+    begins = ["Made for a test.", "Heights, widths and aspect ratios", "Made for a test."]
+    assert [text.startswith(begin) for text, begin in zip(captions, begins, strict=True)] == [True] * 3
+    assert ["One row a cell" in text for text in captions].count(True) == 1
+    assert ["One MAC is two FLOPs" in text for text in captions].count(True) == 1
