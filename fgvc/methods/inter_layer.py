@@ -79,10 +79,10 @@ class InterLayerAdapter(nn.Module):
         self.drop = drop
 
     def forward(self, tokens: Tensor) -> Tensor:
-        prefix, patches = parted(tokens, self.num_prefix, self.grid)
         added: Tensor = self.drop(self.adapter(tokens))
         if self.residual is None:
             return tokens + added
+        prefix, patches = parted(tokens, self.num_prefix, self.grid)
         shrunk = tokens_of(self.residual(images_of(patches, self.grid)))
         return torch.cat([prefix, shrunk], dim=1) + added
 

@@ -222,7 +222,7 @@ def _model(spec: RunSpec, device: torch.device, peers: Peers) -> Method:
     return model
 
 
-def _load(trainer: Trainer, resume: ResumeState) -> Any:
+def _load(trainer: Trainer, resume: ResumeState) -> tuple[int, dict[str, Any]] | None:
     """Let the trainer go on from the saved state, if there is one; returns that, or None."""
     previous = resume.load()
     if resume.refused and trainer.peers.is_first:
